@@ -84,12 +84,12 @@ kafka_config() {
   } >"$1"
 }
 
-# kafka_java <log folder> : the command line up to the main class, in $java_line.
+# kafka_java <log folder>: the command line up to the main class, in $java_line.
 kafka_java() {
   java_line=("$(java_command)" -Xms256m -Xmx512m
     -XX:+ExitOnOutOfMemoryError -XX:-UsePerfData "-XX:ErrorFile=$1/crash.%p.log"
     -Djava.awt.headless=true "-Djava.io.tmpdir=$state/kafka/tmp"
-    "-Drunledger.logs=$1" "-Dlog4j2.configurationFile=file:$here/kafka/log4j2.properties"
+    "-Drunledger.logs=$1" "-Dlog4j2.configurationFile=$here/kafka/log4j2.properties"
     -cp "$root/kafka/lib/*")
 }
 

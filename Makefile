@@ -1,0 +1,74 @@
+# Everything a working copy needs, by name. `make` alone lists it.
+
+STACK ?= dev
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+STACKS := deploy/dev/stack
+TOOLS := $(or $(RUNLEDGER_STACK_ROOT),.dev)/tools
+BUF_VERSION := 1.75.0
+BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
+
+# rustup's folder, for shells that have not read its profile yet
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up down status demo test check proof bench clean lint fmt proto-lint
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  up, down and status take STACK=dev (the default) or STACK=test; more in: $(STACKS) help"
+
+setup: ## install what the machine lacks, or name it
+	@$(STACKS) setup
+
+up: ## start Kafka and Postgres, and wait until they are ready
+	@$(STACKS) up $(STACK)
+
+down: ## stop them; the data stay
+	@$(STACKS) down $(STACK)
+
+status: ## what runs, and where
+	@$(STACKS) status $(STACK)
+
+demo: setup ## from nothing to real agent runs in the terminal
+	@$(STACKS) up dev
+	cargo build --locked --bin runledger
+	$(TARGET)/debug/runledger demo
+
+test: setup ## every test, on a real Kafka and Postgres of their own
+	cargo build --locked --workspace --bins
+	@$(STACKS) run test cargo test --locked --workspace
+
+check: lint proto-lint ## what a change must pass besides the tests
+
+lint: ## format and compiler lints
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+fmt: ## format the code
+	cargo fmt --all
+
+proto-lint: $(BUF) ## lint the protos
+	$(BUF) lint proto
+
+# Installed beside its place and renamed, so that half an installation is never used.
+$(BUF):
+	@command -v npm >/dev/null || { echo "npm is missing: install Node.js with npm (apt-get install npm, dnf install npm, brew install node)" >&2; exit 1; }
+	@rm -rf $(TOOLS)/buf-$(BUF_VERSION) $(TOOLS)/buf.new && mkdir -p $(TOOLS)/buf.new
+	@npm install --prefix $(TOOLS)/buf.new --no-save --no-audit --no-fund --loglevel=error @bufbuild/buf@$(BUF_VERSION)
+	@mv $(TOOLS)/buf.new $(TOOLS)/buf-$(BUF_VERSION)
+
+proof: setup ## the long stories, in a release build
+	cargo build --locked --release --workspace --bins
+	@RUNLEDGER_PROOF=full $(STACKS) run test cargo test --locked --release -p runledger-tests
+
+bench: setup ## the load figures of this machine
+	cargo build --locked --release --bin runledger
+	@deploy/dev/bench
+
+clean: ## stop both stacks; delete their data, the fetched tools and what was built
+	@$(STACKS) wipe dev
+	@$(STACKS) wipe test
+	@echo "deleting $(dir $(TOOLS)) and $(TARGET)"
+	@rm -rf $(dir $(TOOLS))
+	@cargo clean
