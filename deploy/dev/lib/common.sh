@@ -41,16 +41,21 @@ port_open() {
   (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
-# require_port <port> <name> <setting>: dies when somebody else listens there.
+# require_port <port> <name> <setting>: dies when somebody else listens there. A
+# process that was just killed may hold its port a moment longer.
 require_port() {
-  port_open "$1" || return 0
+  local attempt
+  for attempt in 1 2 3 4 5 6 7 8 9 10; do
+    port_open "$1" || return 0
+    ((attempt == 10)) || sleep 0.3
+  done
   say "stack: port $1, which $2 of the $stack stack needs, is held by another process:"
   if have ss; then
     ss -ltnpH "sport = :$1" >&2 || true
   elif have lsof; then
     lsof -nP -iTCP:"$1" -sTCP:LISTEN >&2 || true
   fi
-  die "stop that process, or choose another port with $3"
+  die "stop that process, or choose another port with RUNLEDGER_STACK_${upper}_$3"
 }
 
 # When a process began, in a form that changes if its number is used again.

@@ -133,8 +133,8 @@ kafka_up() {
     [[ $port == "$kafka_port" ]] || die "Kafka of the $stack stack runs on port $port; run \`deploy/dev/stack down $stack\` before moving it to $kafka_port"
   else
     rm -f "$(kafka_process)"
-    require_port "$kafka_port" Kafka "RUNLEDGER_STACK_…_KAFKA_PORT"
-    require_port "$controller_port" "Kafka's controller" "RUNLEDGER_STACK_…_CONTROLLER_PORT"
+    require_port "$kafka_port" Kafka KAFKA_PORT
+    require_port "$controller_port" "Kafka's controller" CONTROLLER_PORT
     java_command >/dev/null || die "Java is missing; run \`make setup\`"
     mkdir -p "$home/logs" "$home/tmp"
     rm -rf "${home:?}/tmp/"*

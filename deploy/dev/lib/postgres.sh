@@ -172,7 +172,7 @@ postgres_up() {
     [[ $port == "$postgres_port" ]] || die "Postgres of the $stack stack runs on port $port; run \`deploy/dev/stack down $stack\` before moving it to $postgres_port"
   else
     rm -f "$(postgres_process)"
-    require_port "$postgres_port" Postgres "RUNLEDGER_STACK_…_POSTGRES_PORT"
+    require_port "$postgres_port" Postgres POSTGRES_PORT
     postgres_start
   fi
   local result=0

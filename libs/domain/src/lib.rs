@@ -1,0 +1,47 @@
+//! The words of Runledger as types, and the rules of each family as pure functions.
+//!
+//! For: ids, scope, time, faults, canonical JSON, and one module a family (`run`, `schedule`,
+//! `message`) with its facts and its fold.
+//! Must never: read a clock, make an id, touch a file, a socket or a database, or panic on input.
+//! Nothing here knows of Kafka, Postgres or gRPC.
+#![deny(clippy::float_arithmetic, clippy::wildcard_enum_match_arm)]
+
+pub mod digest;
+pub mod fault;
+pub mod ids;
+pub mod json;
+pub mod log;
+pub mod message;
+pub mod run;
+pub mod schedule;
+pub mod scope;
+pub mod text;
+pub mod time;
+
+/// A fact of any family that callers may report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    Run(run::Fact),
+    Schedule(schedule::Fact),
+    Message(message::Fact),
+}
+
+impl Fact {
+    /// The stream it belongs to.
+    pub fn stream(&self) -> log::Stream {
+        match self {
+            Self::Run(fact) => log::Stream::run(fact.run_id()),
+            Self::Schedule(fact) => log::Stream::schedules(&fact.occurrence().owner_id),
+            Self::Message(fact) => log::Stream::conversation(&fact.message().conversation_id),
+        }
+    }
+
+    /// The run it is about, when it names one.
+    pub fn run_id(&self) -> Option<&ids::RunId> {
+        match self {
+            Self::Run(fact) => Some(fact.run_id()),
+            Self::Schedule(fact) => fact.occurrence().run_id.as_ref(),
+            Self::Message(fact) => fact.message().run_id.as_ref(),
+        }
+    }
+}

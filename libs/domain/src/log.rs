@@ -1,0 +1,178 @@
+//! What lies in the log: families, streams, keys, partitions, records, positions.
+
+use std::fmt;
+
+use crate::digest::{self, Digest};
+use crate::ids::{ConversationId, Incarnation, OwnerId, RecordId, RunId};
+use crate::scope::{Actor, Scope, worded};
+use crate::time::Timestamp;
+
+worded! {
+    /// One topic, one module of rules, at most one decider.
+    Family { Run = "run", Schedule = "schedule", Message = "message" }
+}
+
+worded! {
+    /// What a record is to its readers.
+    Kind { Fact = "fact", Command = "command", Decision = "decision", Genesis = "genesis" }
+}
+
+/// The unit of order inside a scope, for example `run/r-1`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stream {
+    family: Family,
+    name: Box<str>,
+}
+
+impl Stream {
+    /// Longest name, in bytes: the longest prefix and the longest id.
+    pub const NAME_BYTES_MAX: usize = 160;
+
+    pub fn run(id: &RunId) -> Self {
+        Self { family: Family::Run, name: format!("run/{id}").into() }
+    }
+
+    pub fn schedules(owner: &OwnerId) -> Self {
+        Self { family: Family::Schedule, name: format!("schedules/{owner}").into() }
+    }
+
+    pub fn conversation(id: &ConversationId) -> Self {
+        Self { family: Family::Message, name: format!("conversation/{id}").into() }
+    }
+
+    /// Parses a stored name; `None` when it belongs to no known family.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (prefix, id) = name.split_once('/')?;
+        match prefix {
+            "run" => id.parse().ok().map(|id| Self::run(&id)),
+            "schedules" => id.parse().ok().map(|id| Self::schedules(&id)),
+            "conversation" => id.parse().ok().map(|id| Self::conversation(&id)),
+            _ => None,
+        }
+    }
+
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    /// The record key: `<tenant>/<mode>/<stream>`.
+    pub fn key(&self, scope: Scope) -> String {
+        format!("{scope}/{}", self.name)
+    }
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Which function [`partition_of`] is. It is written into every Genesis; a partition made with
+/// another version is refused.
+pub const HASH_VERSION: u32 = 1;
+
+/// The partition of a key: the first 8 bytes, big endian, of SHA-256(key), modulo the count.
+/// Changing this would tear every stream in two.
+///
+/// `count` must be at least 1; 0 is taken for 1.
+pub fn partition_of(key: &str, count: u32) -> u32 {
+    let [a, b, c, d, e, f, g, h, ..] = digest::of(key.as_bytes());
+    let rest = u64::from_be_bytes([a, b, c, d, e, f, g, h]) % u64::from(count.max(1));
+    u32::try_from(rest).unwrap_or_default()
+}
+
+/// One partition of one family's topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition {
+    pub family: Family,
+    pub number: u32,
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.family, self.number)
+    }
+}
+
+/// Where a record lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    pub partition: Partition,
+    pub incarnation: Incarnation,
+    pub offset: u64,
+}
+
+/// The first record of a partition: its incarnation, and the start of its chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Genesis {
+    pub incarnation: Incarnation,
+    pub topic: String,
+    pub partition: u32,
+    pub partition_count: u32,
+    pub hash_version: u32,
+}
+
+/// A record: an envelope and one encoded payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Identity is (scope, stream, id); the first in the log wins.
+    pub id: RecordId,
+    pub scope: Scope,
+    pub stream: Stream,
+    pub kind: Kind,
+    /// Full name of the payload's message, for example `runledger.run.v1.RunStarted`.
+    pub type_name: Box<str>,
+    /// When it happened, by the reporter's clock.
+    pub occurred_at: Timestamp,
+    /// When it was appended, by our clock.
+    pub recorded_at: Timestamp,
+    pub actor: Actor,
+    pub cause: Option<RecordId>,
+    /// Tells a repeat from a reuse of the id.
+    pub request_digest: Digest,
+    pub payload: Vec<u8>,
+}
+
+impl Record {
+    /// The digest of what the caller asked for: type, time, cause and payload.
+    pub fn digest_request(
+        type_name: &str,
+        occurred_at: Timestamp,
+        cause: Option<RecordId>,
+        payload: &[u8],
+    ) -> Digest {
+        let cause = cause.map(|id| id.as_uuid().into_bytes());
+        digest::of_parts(&[
+            type_name.as_bytes(),
+            &occurred_at.timestamp_micros().to_be_bytes(),
+            cause.as_ref().map_or(&[], |id| id.as_slice()),
+            payload,
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_partition_of_a_key_never_changes() {
+        let golden = [("t/live/run/a", 12, 0), ("t/live/run/b", 12, 7), ("t/sandbox/run/a", 12, 7), ("", 4, 0)];
+        for (key, count, partition) in golden {
+            assert_eq!(partition_of(key, count), partition, "{key}");
+        }
+        assert_eq!(partition_of("anything", 0), 0);
+    }
+
+    #[test]
+    fn a_stored_stream_name_parses_back() {
+        let stream = Stream::run(&"r/1".parse().unwrap());
+        assert_eq!(Stream::parse(stream.as_str()), Some(stream));
+        assert_eq!(Stream::parse("run/"), None);
+        assert_eq!(Stream::parse("elsewhere/1"), None);
+    }
+}
