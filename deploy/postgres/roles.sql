@@ -15,10 +15,12 @@
 
 \if :{?password}
 \else
+  \set password ''
   \getenv password RUNLEDGER_ROLES_PASSWORD
 \endif
-\if :{?password}
-\else
+-- An empty password would lock the roles out.
+SELECT :'password' = '' AS password_missing \gset
+\if :password_missing
   \warn 'roles.sql: set RUNLEDGER_ROLES_PASSWORD, or the psql variable password'
   DO $$ BEGIN RAISE EXCEPTION 'no password for the roles'; END $$;
 \endif

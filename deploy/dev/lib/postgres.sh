@@ -86,6 +86,7 @@ postgres_choose_place() {
   local hash
   hash=$(printf '%s' "$state" | cksum | tr -d ' ')
   pg_home=/var/tmp/runledger-$stack-$hash
+  rmdir "$pg_home" 2>/dev/null || true
   if [[ -e $pg_home && ! -O $pg_home && $(stat -c %U "$pg_home") != "$pg_user" ]]; then
     die "$pg_home belongs to somebody else; choose another RUNLEDGER_STACK_ROOT"
   fi
@@ -163,6 +164,7 @@ postgres_is_ours() {
 }
 
 postgres_up() {
+  [[ -n $(postgres_bin) ]] || die "Postgres $postgres_oldest or newer is missing; run \`make setup\`"
   postgres_user
   postgres_choose_place
   if ! postgres_alive; then postgres_adopt; fi
@@ -188,10 +190,9 @@ postgres_start() {
   local version='' bin attempt
   if [[ -f $pg_home/data/PG_VERSION ]]; then version=$(<"$pg_home/data/PG_VERSION"); fi
   bin=$(postgres_bin "$version")
-  if [[ -z $bin && -n $version ]]; then
+  if [[ -z $bin ]]; then
     die "this cluster is of Postgres $version, which is not installed: install it, or run \`deploy/dev/stack wipe $stack\`"
   fi
-  [[ -n $bin ]] || die "Postgres $postgres_oldest or newer is missing; run \`make setup\`"
   postgres_init "$bin"
   postgres_config
   : >"$pg_home/logs/start.log"
