@@ -152,7 +152,8 @@ pub struct UsageRecorded {
 /// A fact of the family `run`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    Started(Started),
+    /// Boxed: it is several times the size of the others.
+    Started(Box<Started>),
     Progressed(Progressed),
     Ended(Ended),
     StepStarted(StepStarted),

@@ -1,1 +1,15 @@
+//! Postgres, as far as every service needs it.
+//!
+//! For: pools from a config, the read transaction bound to a scope, what an error of the database
+//! means, and the embedded migrations.
+//! Must never: know a service's tables, or hand out a read transaction without a scope.
 
+mod config;
+mod error;
+mod migrations;
+mod scoped;
+
+pub use config::{Config, connect};
+pub use error::{constraint, is_weather};
+pub use migrations::{MigrateError, migrate, migrator};
+pub use scoped::{BypassError, begin_scoped, refuse_bypass};

@@ -1,1 +1,16 @@
+//! What tests share: where the test stack is, a database of one's own, a topic prefix of one's own,
+//! and waiting for something to become true.
+//!
+//! For: dev-dependencies only.
+//! Must never: be a dependency of anything that ships, skip a test because the stack is away (that
+//! is a failure), or sleep for a fixed time in place of waiting for a condition.
 
+#![expect(clippy::panic, clippy::print_stderr, reason = "test support: a failure is a panic")]
+
+mod database;
+mod eventually;
+mod stack;
+
+pub use database::Database;
+pub use eventually::eventually;
+pub use stack::{Stack, topic_prefix};
