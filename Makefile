@@ -33,7 +33,7 @@ status: ## what runs, and where
 demo: setup ## from nothing to real agent runs in the terminal
 	@$(STACKS) up dev
 	cargo build --locked --bin runledger
-	$(TARGET)/debug/runledger demo
+	@eval "$$($(STACKS) env dev)" && $(TARGET)/debug/runledger demo
 
 test: setup ## every test, on a real Kafka and Postgres of their own
 	cargo build --locked --workspace --bins

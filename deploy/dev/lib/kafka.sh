@@ -58,7 +58,7 @@ kafka_jars_locked() {
   rm -rf "$lib.new"
   mkdir -p "$lib.new"
   local log=$root/kafka/fetch.log
-  if ! mvn --batch-mode --no-transfer-progress -f "$here/pom.xml" dependency:copy-dependencies \
+  if ! mvn --batch-mode --no-transfer-progress -Dstyle.color=never -f "$here/pom.xml" dependency:copy-dependencies \
     -DincludeScope=runtime "-DoutputDirectory=$lib.new" </dev/null >"$log" 2>&1; then
     fail_with_log "Kafka's jars could not be fetched" "$log"
   fi

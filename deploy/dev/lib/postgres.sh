@@ -24,20 +24,21 @@ postgres_state() {
 # The folder of the programs of at least the oldest version we use: of exactly
 # version $1, when a cluster of it exists.
 postgres_bin() {
-  local wanted=${1:-} bin version
-  {
+  local wanted=${1:-} bins bin version
+  bins=$(
     dirname "$(command -v postgres || echo /none/none)"
     pg_config --bindir 2>/dev/null || true
     printf '%s\n' /usr/lib/postgresql/*/bin | sort -t / -k 5 -n -r
     printf '%s\n' /usr/pgsql-*/bin /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin
-  } | while read -r bin; do
+  )
+  while read -r bin; do
     [[ -x $bin/postgres && -x $bin/initdb && -x $bin/psql ]] || continue
     version=$("$bin/postgres" --version | sed -E 's/[^0-9]*([0-9]+).*/\1/')
     if ((version >= postgres_oldest)) && [[ -z $wanted || $version == "$wanted" ]]; then
       printf '%s' "$bin"
-      break
+      return
     fi
-  done
+  done <<<"$bins"
 }
 
 # Postgres refuses to run as root. In $pg_run: what to put before its commands.
