@@ -12,7 +12,15 @@ kafka_alive() { kafka_pid >/dev/null; }
 
 kafka_state() {
   if kafka_alive; then
-    if kafka_ready; then echo up; else echo 'not ready'; fi
+    local port
+    port=$(recorded_port "$(kafka_process)")
+    if [[ $port != "$kafka_port" ]]; then
+      echo "runs on port $port instead"
+    elif kafka_ready; then
+      echo up
+    else
+      echo 'not ready'
+    fi
   elif port_open "$kafka_port"; then
     echo 'down; the port is held by another process'
   else

@@ -13,7 +13,15 @@ postgres_alive() { postgres_pid >/dev/null; }
 
 postgres_state() {
   if postgres_alive; then
-    if postgres_ready; then echo up; else echo 'not ready'; fi
+    local port
+    port=$(recorded_port "$(postgres_process)")
+    if [[ $port != "$postgres_port" ]]; then
+      echo "runs on port $port instead"
+    elif postgres_ready; then
+      echo up
+    else
+      echo 'not ready'
+    fi
   elif port_open "$postgres_port"; then
     echo 'down; the port is held by another process'
   else
