@@ -1,0 +1,233 @@
+//! From entries to what lies in the log, for Kafka and its twin alike.
+
+use bytes::Bytes;
+use chrono::DateTime;
+use prost::Message;
+use runledger_domain::digest::Digest;
+use runledger_domain::log::{Family, Genesis, HASH_VERSION, Kind, Partition, partition_of};
+use runledger_domain::time::Timestamp;
+use runledger_proto::log::v1;
+use uuid::{NoContext, Uuid};
+
+use crate::error::Error;
+use crate::log::Entry;
+use crate::stored::{KIND, PREV, SCOPE, TRACE, TYPE};
+
+/// `max.message.bytes` of every topic.
+pub(crate) const TOPIC_BYTES_MAX: usize = 1_048_588;
+/// What a record costs in the log beyond key, value and headers, counted generously: its share of
+/// lengths and timestamps, and a batch header in case it travels alone.
+const OVERHEAD_BYTES: usize = 256;
+const GENESIS_TYPE: &str = "runledger.log.v1.Genesis";
+
+/// A record ready to be appended.
+#[derive(Clone, Debug)]
+pub(crate) struct Encoded {
+    pub(crate) family: Family,
+    pub(crate) key: String,
+    pub(crate) value: Vec<u8>,
+    pub(crate) recorded_at: Timestamp,
+    kind: Kind,
+    type_name: Box<str>,
+    scope: Option<String>,
+    prev: Option<Digest>,
+    trace: Option<String>,
+}
+
+impl Encoded {
+    pub(crate) fn entry(entry: Entry) -> Self {
+        let Entry {
+            record,
+            prev,
+            trace,
+        } = entry;
+        Self {
+            family: record.stream.family(),
+            key: record.stream.key(record.scope),
+            value: encode_record(&record),
+            recorded_at: record.recorded_at,
+            kind: record.kind,
+            scope: Some(record.scope.to_string()),
+            type_name: record.type_name,
+            prev,
+            trace,
+        }
+    }
+
+    pub(crate) fn genesis(family: Family, genesis: &Genesis, at: Timestamp) -> Self {
+        Self {
+            family,
+            key: String::new(),
+            value: encode_genesis(genesis, at),
+            recorded_at: at,
+            kind: Kind::Genesis,
+            type_name: GENESIS_TYPE.into(),
+            scope: None,
+            prev: None,
+            trace: None,
+        }
+    }
+
+    pub(crate) fn partition(&self, count: u32) -> Partition {
+        Partition {
+            family: self.family,
+            number: partition_of(&self.key, count),
+        }
+    }
+
+    /// Headers in the order in which they are stored.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        [
+            (KIND, Some(self.kind.as_str().as_bytes())),
+            (TYPE, Some(self.type_name.as_bytes())),
+            (SCOPE, self.scope.as_ref().map(String::as_bytes)),
+            (PREV, self.prev.as_ref().map(|prev| prev.as_slice())),
+            (TRACE, self.trace.as_ref().map(String::as_bytes)),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+    }
+
+    /// What it takes up in the log and in the queue to it, at most.
+    pub(crate) fn bytes(&self) -> usize {
+        let headers: usize = self
+            .headers()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        self.key.len() + self.value.len() + headers + OVERHEAD_BYTES
+    }
+
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.bytes() > TOPIC_BYTES_MAX
+    }
+}
+
+/// The Genesis of a partition that is made now.
+pub(crate) fn new_genesis(topic: &str, partition: u32, count: u32, now: Timestamp) -> Genesis {
+    let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
+    let id = Uuid::new_v7(uuid::Timestamp::from_unix(
+        NoContext,
+        seconds,
+        now.timestamp_subsec_nanos(),
+    ));
+    Genesis {
+        incarnation: runledger_domain::ids::Incarnation::new(id),
+        topic: topic.to_owned(),
+        partition,
+        partition_count: count,
+        hash_version: HASH_VERSION,
+    }
+}
+
+/// Takes the first record of a partition for its Genesis, or says why it cannot be.
+pub(crate) fn check_genesis(
+    value: &[u8],
+    topic: &str,
+    partition: u32,
+    count: u32,
+) -> Result<Genesis, Error> {
+    let genesis = decode_genesis(value).map_err(|found| not_genesis(topic, partition, found))?;
+    if genesis.partition != partition {
+        let found = format!("a Genesis of partition {}", genesis.partition);
+        return Err(not_genesis(topic, partition, found));
+    }
+    if genesis.partition_count != count {
+        return Err(Error::PartitionCount {
+            topic: topic.to_owned(),
+            found: count,
+            genesis: genesis.partition_count,
+        });
+    }
+    if genesis.hash_version != HASH_VERSION {
+        return Err(Error::HashVersion {
+            topic: topic.to_owned(),
+            partition,
+            found: genesis.hash_version,
+            known: HASH_VERSION,
+        });
+    }
+    Ok(genesis)
+}
+
+fn not_genesis(topic: &str, partition: u32, found: String) -> Error {
+    Error::NotGenesis {
+        topic: topic.to_owned(),
+        partition,
+        found,
+    }
+}
+
+/// The log's timestamp, from milliseconds since 1970.
+pub(crate) fn timestamp(millis: i64) -> Option<Timestamp> {
+    DateTime::from_timestamp_millis(millis)
+}
+
+fn encode_record(record: &runledger_domain::log::Record) -> Vec<u8> {
+    use runledger_proto::common::v1 as common;
+    let time = |at: Timestamp| prost_types::Timestamp {
+        seconds: at.timestamp(),
+        nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or_default(),
+    };
+    v1::Record {
+        id: Bytes::copy_from_slice(record.id.as_uuid().as_bytes()),
+        tenant_id: Bytes::copy_from_slice(record.scope.tenant.as_uuid().as_bytes()),
+        mode: match record.scope.mode {
+            runledger_domain::scope::Mode::Live => common::Mode::Live.into(),
+            runledger_domain::scope::Mode::Sandbox => common::Mode::Sandbox.into(),
+        },
+        stream: record.stream.as_str().to_owned(),
+        kind: match record.kind {
+            Kind::Fact => v1::Kind::Fact.into(),
+            Kind::Command => v1::Kind::Command.into(),
+            Kind::Decision => v1::Kind::Decision.into(),
+            Kind::Genesis => v1::Kind::Genesis.into(),
+        },
+        r#type: record.type_name.to_string(),
+        occurred_at: Some(time(record.occurred_at)),
+        recorded_at: Some(time(record.recorded_at)),
+        actor: None,
+        cause_id: Bytes::new(),
+        request_digest: Bytes::copy_from_slice(&record.request_digest),
+        key_id: String::new(),
+        payload: Bytes::copy_from_slice(&record.payload),
+    }
+    .encode_to_vec()
+}
+
+fn encode_genesis(genesis: &Genesis, at: Timestamp) -> Vec<u8> {
+    let payload = v1::Genesis {
+        incarnation: Bytes::copy_from_slice(genesis.incarnation.as_uuid().as_bytes()),
+        topic: genesis.topic.clone(),
+        partition: genesis.partition,
+        partition_count: genesis.partition_count,
+        hash_version: genesis.hash_version,
+    };
+    v1::Record {
+        id: Bytes::copy_from_slice(genesis.incarnation.as_uuid().as_bytes()),
+        kind: v1::Kind::Genesis.into(),
+        r#type: GENESIS_TYPE.to_owned(),
+        recorded_at: Some(prost_types::Timestamp {
+            seconds: at.timestamp(),
+            nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or_default(),
+        }),
+        payload: payload.encode_to_vec().into(),
+        ..v1::Record::default()
+    }
+    .encode_to_vec()
+}
+
+fn decode_genesis(value: &[u8]) -> Result<Genesis, String> {
+    let record = v1::Record::decode(value).map_err(|error| error.to_string())?;
+    if record.r#type != GENESIS_TYPE {
+        return Err(format!("a record of type {:?}", record.r#type));
+    }
+    let genesis = v1::Genesis::decode(record.payload).map_err(|error| error.to_string())?;
+    let id = Uuid::from_slice(&genesis.incarnation).map_err(|error| error.to_string())?;
+    Ok(Genesis {
+        incarnation: runledger_domain::ids::Incarnation::new(id),
+        topic: genesis.topic,
+        partition: genesis.partition,
+        partition_count: genesis.partition_count,
+        hash_version: genesis.hash_version,
+    })
+}
