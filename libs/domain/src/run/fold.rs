@@ -1,13 +1,17 @@
 //! The fold of a run: what its facts, in the order of the log, make of it.
 //!
-//! The first start and the first end stand; whatever comes after the end is kept, counted as late
-//! and changes nothing else but the totals. Facts may come in any order: a call known only by its
-//! end is completed when its start arrives.
+//! The first start and the first end stand. What comes after the end is kept and counted as late;
+//! it may still complete what was unknown (a start, a step, a tool call), but the run's state is
+//! final. Facts may come in any order: a call known only by its end is completed when its start
+//! arrives. Copies of a record are left out by the caller: identity is not judged here.
 
 use super::{Fact, Outcome, Phase, WorkStatus};
 use crate::ids::{Name, RecordId};
 use crate::scope::worded;
 use crate::time::Timestamp;
+
+#[cfg(test)]
+mod tests;
 
 worded! {
     /// The state of a run.
@@ -23,7 +27,12 @@ impl Status {
     /// Whether nothing can follow it.
     pub fn is_final(self) -> bool {
         match self {
-            Self::Completed | Self::Succeeded | Self::Failed | Self::Stopped | Self::Skipped | Self::Cancelled => true,
+            Self::Completed
+            | Self::Succeeded
+            | Self::Failed
+            | Self::Stopped
+            | Self::Skipped
+            | Self::Cancelled => true,
             Self::Unknown
             | Self::Queued
             | Self::Starting
@@ -68,12 +77,12 @@ pub struct Moment {
     pub at: Timestamp,
 }
 
-/// Counts over a run.
+/// Counts over a run. They stay at the largest number rather than wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Steps heard of.
+    /// Steps heard of, by their start or their end.
     pub steps: i64,
-    /// Tool calls heard of.
+    /// Tool calls heard of, by their start or their end.
     pub tool_calls: i64,
     /// Tool calls that ended failed.
     pub failed_tool_calls: i64,
@@ -100,6 +109,18 @@ impl Run {
             (None, None, None) => Status::Unknown,
         }
     }
+
+    /// Takes note of a record of the run's stream and returns whether it came after the end. All
+    /// that can be said of a record whose type this version does not know.
+    pub fn heed(&mut self) -> bool {
+        let late = self.ended.is_some();
+        count(&mut self.totals.late_facts, late);
+        late
+    }
+}
+
+fn count(total: &mut i64, one_more: bool) {
+    *total = total.saturating_add(i64::from(one_more));
 }
 
 /// A step or a tool call, as far as the log has told.
@@ -148,8 +169,7 @@ pub enum Part<'a> {
 /// Folds one fact in. `part` is the step or the tool call that the fact names, or [`Part::None`].
 /// Returns whether the fact came after the run had ended. Total: a misfit changes nothing.
 pub fn evolve(run: &mut Run, part: Part<'_>, fact: &Fact, moment: Moment) -> bool {
-    let late = run.ended.is_some();
-    run.totals.late_facts += i64::from(late);
+    let late = run.heed();
     match (fact, part) {
         (Fact::Started(_), _) => {
             run.started.get_or_insert(moment);
@@ -164,22 +184,25 @@ pub fn evolve(run: &mut Run, part: Part<'_>, fact: &Fact, moment: Moment) -> boo
             run.ended.get_or_insert((moment, fact.outcome));
         }
         (Fact::StepStarted(_), Part::Step(step)) => {
-            run.totals.steps += i64::from(step.is_new());
+            count(&mut run.totals.steps, step.is_new());
             step.start(moment, late);
         }
         (Fact::StepEnded(fact), Part::Step(step)) => {
-            run.totals.steps += i64::from(step.is_new());
+            count(&mut run.totals.steps, step.is_new());
             step.end(moment, fact.status, late);
         }
         (Fact::ToolCallStarted(fact), Part::ToolCall(call)) => {
-            run.totals.tool_calls += i64::from(call.work.is_new());
+            count(&mut run.totals.tool_calls, call.work.is_new());
             call.tool.get_or_insert_with(|| fact.tool.clone());
             call.work.start(moment, late);
         }
         (Fact::ToolCallEnded(fact), Part::ToolCall(call)) => {
-            run.totals.tool_calls += i64::from(call.work.is_new());
+            count(&mut run.totals.tool_calls, call.work.is_new());
             let stands = call.work.end(moment, fact.status, late);
-            run.totals.failed_tool_calls += i64::from(stands && fact.status == WorkStatus::Failed);
+            count(
+                &mut run.totals.failed_tool_calls,
+                stands && fact.status == WorkStatus::Failed,
+            );
         }
         (
             Fact::Progressed(_)
