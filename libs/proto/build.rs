@@ -5,6 +5,10 @@ use std::{env, fs, io};
 
 use prost::Message;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo tells a build script where to write by the environment"
+)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
@@ -26,7 +30,10 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             collect(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "proto") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "proto")
+        {
             files.push(path);
         }
     }

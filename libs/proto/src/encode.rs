@@ -1,1 +1,193 @@
+//! Outward: from the domain to the wire and to stored bytes. Cannot fail.
+//!
+//! The bytes are deterministic: fields in order of their numbers, maps sorted, times in whole
+//! microseconds, JSON in canonical form. Request digests are taken over them, so a change here that
+//! alters the bytes of a fact would turn every honest repeat into a conflict.
 
+use std::fmt::Display;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use runledger_domain::log::{Genesis, Kind, Position, Record};
+use runledger_domain::scope::Actor;
+use runledger_domain::time::{Timestamp, micros};
+use runledger_domain::{Fact, message as messages, run as runs, schedule as schedules};
+use uuid::Uuid;
+
+use crate::{common, log, message, run, schedule, types};
+
+mod message_fact;
+mod run_fact;
+mod schedule_fact;
+
+/// The type name and the encoded payload of a fact, as they are stored.
+pub fn payload(fact: &Fact) -> (&'static str, Vec<u8>) {
+    match fact {
+        Fact::Run(fact) => match fact {
+            runs::Fact::Started(fact) => (
+                types::RUN_STARTED,
+                run::v1::RunStarted::from(fact.as_ref()).encode_to_vec(),
+            ),
+            runs::Fact::Progressed(fact) => (
+                types::RUN_PROGRESSED,
+                run::v1::RunProgressed::from(fact).encode_to_vec(),
+            ),
+            runs::Fact::Ended(fact) => (
+                types::RUN_ENDED,
+                run::v1::RunEnded::from(fact).encode_to_vec(),
+            ),
+            runs::Fact::StepStarted(fact) => (
+                types::STEP_STARTED,
+                run::v1::StepStarted::from(fact).encode_to_vec(),
+            ),
+            runs::Fact::StepEnded(fact) => (
+                types::STEP_ENDED,
+                run::v1::StepEnded::from(fact).encode_to_vec(),
+            ),
+            runs::Fact::ToolCallStarted(fact) => (
+                types::TOOL_CALL_STARTED,
+                run::v1::ToolCallStarted::from(fact).encode_to_vec(),
+            ),
+            runs::Fact::ToolCallEnded(fact) => (
+                types::TOOL_CALL_ENDED,
+                run::v1::ToolCallEnded::from(fact).encode_to_vec(),
+            ),
+            runs::Fact::UsageRecorded(fact) => (
+                types::USAGE_RECORDED,
+                run::v1::UsageRecorded::from(fact).encode_to_vec(),
+            ),
+        },
+        Fact::Schedule(schedules::Fact::OccurrenceRecorded(fact)) => (
+            types::OCCURRENCE_RECORDED,
+            schedule::v1::OccurrenceRecorded::from(fact).encode_to_vec(),
+        ),
+        Fact::Message(messages::Fact::MessageRecorded(fact)) => (
+            types::MESSAGE_RECORDED,
+            message::v1::MessageRecorded::from(fact).encode_to_vec(),
+        ),
+    }
+}
+
+/// The value of a record, as it lies in the log.
+pub fn record(record: &Record) -> Vec<u8> {
+    log::v1::Record {
+        id: uuid(record.id.as_uuid()),
+        tenant_id: uuid(record.scope.tenant.as_uuid()),
+        mode: common::v1::Mode::from(record.scope.mode).into(),
+        stream: record.stream.as_str().to_owned(),
+        kind: log::v1::Kind::from(record.kind).into(),
+        r#type: record.type_name.as_ref().to_owned(),
+        occurred_at: Some(timestamp(record.occurred_at)),
+        recorded_at: Some(timestamp(record.recorded_at)),
+        actor: Some(actor(&record.actor)),
+        cause_id: record
+            .cause
+            .map(|id| uuid(id.as_uuid()))
+            .unwrap_or_default(),
+        request_digest: Bytes::copy_from_slice(&record.request_digest),
+        key_id: String::new(),
+        payload: Bytes::copy_from_slice(&record.payload),
+    }
+    .encode_to_vec()
+}
+
+/// The value of the first record of a partition. Its id is the incarnation; it has no scope, no
+/// stream and no actor.
+pub fn genesis(genesis: &Genesis, recorded_at: Timestamp) -> Vec<u8> {
+    let payload = log::v1::Genesis {
+        incarnation: uuid(genesis.incarnation.as_uuid()),
+        topic: genesis.topic.clone(),
+        partition: genesis.partition,
+        partition_count: genesis.partition_count,
+        hash_version: genesis.hash_version,
+    };
+    log::v1::Record {
+        id: uuid(genesis.incarnation.as_uuid()),
+        kind: log::v1::Kind::from(Kind::Genesis).into(),
+        r#type: types::GENESIS.to_owned(),
+        occurred_at: Some(timestamp(recorded_at)),
+        recorded_at: Some(timestamp(recorded_at)),
+        payload: payload.encode_to_vec().into(),
+        ..log::v1::Record::default()
+    }
+    .encode_to_vec()
+}
+
+/// A moment, in whole microseconds.
+pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+    let at = micros(at);
+    // A leap second counts beyond 10^9 in chrono; the wire has no such thing.
+    let nanos = i32::try_from(at.timestamp_subsec_nanos().min(999_999_000)).unwrap_or_default();
+    prost_types::Timestamp {
+        seconds: at.timestamp(),
+        nanos,
+    }
+}
+
+/// A span of time; stays at the longest the wire knows rather than wrap.
+pub fn duration(span: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(span.as_secs())
+            .unwrap_or(i64::MAX)
+            .min(crate::decode::DURATION_SECONDS_MAX),
+        nanos: i32::try_from(span.subsec_nanos()).unwrap_or_default(),
+    }
+}
+
+pub fn actor(actor: &Actor) -> common::v1::Actor {
+    common::v1::Actor {
+        principal_id: actor.principal.to_string(),
+        kind: common::v1::PrincipalKind::from(actor.kind).into(),
+        role: common::v1::Role::from(actor.role).into(),
+    }
+}
+
+pub fn position(position: &Position) -> common::v1::Position {
+    common::v1::Position {
+        family: position.partition.family.to_string(),
+        partition: position.partition.number,
+        incarnation: position.incarnation.to_string(),
+        offset: position.offset,
+    }
+}
+
+/// How fresh an answer is: the token of what it reflects, and its lag.
+pub fn as_of(token: impl Display, lag: Duration) -> common::v1::AsOf {
+    common::v1::AsOf {
+        token: token.to_string(),
+        lag: Some(duration(lag)),
+    }
+}
+
+impl From<&Fact> for run::v1::timeline_item::Fact {
+    fn from(fact: &Fact) -> Self {
+        match fact {
+            Fact::Run(fact) => match fact {
+                runs::Fact::Started(fact) => Self::RunStarted(fact.as_ref().into()),
+                runs::Fact::Progressed(fact) => Self::RunProgressed(fact.into()),
+                runs::Fact::Ended(fact) => Self::RunEnded(fact.into()),
+                runs::Fact::StepStarted(fact) => Self::StepStarted(fact.into()),
+                runs::Fact::StepEnded(fact) => Self::StepEnded(fact.into()),
+                runs::Fact::ToolCallStarted(fact) => Self::ToolCallStarted(fact.into()),
+                runs::Fact::ToolCallEnded(fact) => Self::ToolCallEnded(fact.into()),
+                runs::Fact::UsageRecorded(fact) => Self::UsageRecorded(fact.into()),
+            },
+            Fact::Schedule(schedules::Fact::OccurrenceRecorded(fact)) => {
+                Self::OccurrenceRecorded(fact.into())
+            }
+            Fact::Message(messages::Fact::MessageRecorded(fact)) => {
+                Self::MessageRecorded(fact.into())
+            }
+        }
+    }
+}
+
+fn uuid(id: Uuid) -> Bytes {
+    Bytes::copy_from_slice(id.as_bytes())
+}
+
+/// An absent id is the empty text on the wire.
+fn text<T: Display>(id: Option<&T>) -> String {
+    id.map(T::to_string).unwrap_or_default()
+}

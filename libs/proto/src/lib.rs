@@ -7,6 +7,8 @@
 
 pub mod decode;
 pub mod encode;
+pub mod types;
+pub mod words;
 
 /// The encoded descriptor set of every file, for reflection and for tests that walk the services.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

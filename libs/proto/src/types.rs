@@ -1,0 +1,24 @@
+//! Full names of the messages that a record's payload may be. A name, once used, is kept for ever.
+
+macro_rules! types {
+    ($($name:ident = $full:literal),+ $(,)?) => {
+        $(pub const $name: &str = $full;)+
+
+        /// Every type this version writes.
+        pub const ALL: &[&str] = &[$($full),+];
+    };
+}
+
+types! {
+    GENESIS = "runledger.log.v1.Genesis",
+    RUN_STARTED = "runledger.run.v1.RunStarted",
+    RUN_PROGRESSED = "runledger.run.v1.RunProgressed",
+    RUN_ENDED = "runledger.run.v1.RunEnded",
+    STEP_STARTED = "runledger.run.v1.StepStarted",
+    STEP_ENDED = "runledger.run.v1.StepEnded",
+    TOOL_CALL_STARTED = "runledger.run.v1.ToolCallStarted",
+    TOOL_CALL_ENDED = "runledger.run.v1.ToolCallEnded",
+    USAGE_RECORDED = "runledger.run.v1.UsageRecorded",
+    OCCURRENCE_RECORDED = "runledger.schedule.v1.OccurrenceRecorded",
+    MESSAGE_RECORDED = "runledger.message.v1.MessageRecorded",
+}

@@ -1,0 +1,60 @@
+//! Enums of the wire and of the domain, each pair in one table.
+
+use runledger_domain::{log, message, run, schedule, scope};
+
+use crate::{
+    common, log as wire_log, message as wire_message, run as wire_run, schedule as wire_schedule,
+};
+
+/// An enum of the wire whose values, but for "unspecified", are those of a domain enum.
+pub trait Word: TryFrom<i32> + Copy {
+    type Domain: Copy;
+
+    /// `None`: unspecified.
+    fn known(self) -> Option<Self::Domain>;
+}
+
+/// The domain value of a wire number; `None` when it is unspecified or unknown to this version.
+pub fn known<W: Word>(number: i32) -> Option<W::Domain> {
+    W::try_from(number).ok().and_then(W::known)
+}
+
+macro_rules! words {
+    ($($wire:ty = $domain:ty { $($variant:ident),+ $(,)? })+) => {$(
+        impl Word for $wire {
+            type Domain = $domain;
+
+            fn known(self) -> Option<$domain> {
+                match self {
+                    Self::Unspecified => None,
+                    $(Self::$variant => Some(<$domain>::$variant)),+
+                }
+            }
+        }
+
+        impl From<$domain> for $wire {
+            fn from(value: $domain) -> Self {
+                match value {
+                    $(<$domain>::$variant => Self::$variant),+
+                }
+            }
+        }
+    )+};
+}
+
+words! {
+    common::v1::Mode = scope::Mode { Live, Sandbox }
+    common::v1::Role = scope::Role { Admin, Reviewer, Viewer, Agent, Operator }
+    common::v1::PrincipalKind = scope::PrincipalKind { User, Agent, Service }
+    wire_log::v1::Kind = log::Kind { Fact, Command, Decision, Genesis }
+    wire_run::v1::Trigger = run::Trigger { Manual, Schedule, Api, Message, Run, Event }
+    wire_run::v1::RunPhase = run::Phase { Queued, Starting, Running, Waiting, Exporting, Stopping }
+    wire_run::v1::RunOutcome = run::Outcome { Completed, Succeeded, Failed, Stopped, Skipped, Cancelled }
+    wire_run::v1::WorkStatus = run::WorkStatus { Succeeded, Failed, Skipped, Cancelled }
+    wire_run::v1::RunStatus = run::Status {
+        Unknown, Queued, Starting, Running, Waiting, Exporting, Stopping,
+        Completed, Succeeded, Failed, Stopped, Skipped, Cancelled,
+    }
+    wire_schedule::v1::OccurrenceStatus = schedule::OccurrenceStatus { Completed, Skipped, Failed }
+    wire_message::v1::SenderRole = message::SenderRole { User, Agent, System, Tool }
+}
