@@ -66,6 +66,15 @@ pub enum Error {
         partition: u32,
         offset: u64,
     },
+    #[error(
+        "topic {topic} has {key}={found}, but a log is kept for ever: set it to {wanted}, or set another kafka.prefix"
+    )]
+    TopicConfig {
+        topic: String,
+        key: &'static str,
+        found: String,
+        wanted: &'static str,
+    },
     #[error("partition {0} does not exist")]
     NoPartition(Partition),
     #[error("{field} of the Kafka configuration: {what}")]
@@ -97,6 +106,7 @@ impl Error {
             | Self::PartitionCount { .. }
             | Self::HashVersion { .. }
             | Self::OffsetOutOfRange { .. }
+            | Self::TopicConfig { .. }
             | Self::Config { .. }
             | Self::Refused { .. } => Kind::Internal,
         }

@@ -14,6 +14,7 @@ mod stored;
 mod subscription;
 mod wire;
 
+pub mod kafka;
 pub mod memory;
 pub mod token;
 

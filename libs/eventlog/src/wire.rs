@@ -1,12 +1,11 @@
 //! From entries to what lies in the log, for Kafka and its twin alike.
 
-use bytes::Bytes;
 use chrono::DateTime;
-use prost::Message;
 use runledger_domain::digest::Digest;
+use runledger_domain::ids::Incarnation;
 use runledger_domain::log::{Family, Genesis, HASH_VERSION, Kind, Partition, partition_of};
 use runledger_domain::time::Timestamp;
-use runledger_proto::log::v1;
+use runledger_proto::{decode, encode};
 use uuid::{NoContext, Uuid};
 
 use crate::error::Error;
@@ -44,7 +43,7 @@ impl Encoded {
         Self {
             family: record.stream.family(),
             key: record.stream.key(record.scope),
-            value: encode_record(&record),
+            value: encode::record(&record),
             recorded_at: record.recorded_at,
             kind: record.kind,
             scope: Some(record.scope.to_string()),
@@ -58,7 +57,7 @@ impl Encoded {
         Self {
             family,
             key: String::new(),
-            value: encode_genesis(genesis, at),
+            value: encode::genesis(genesis, at),
             recorded_at: at,
             kind: Kind::Genesis,
             type_name: GENESIS_TYPE.into(),
@@ -111,7 +110,7 @@ pub(crate) fn new_genesis(topic: &str, partition: u32, count: u32, now: Timestam
         now.timestamp_subsec_nanos(),
     ));
     Genesis {
-        incarnation: runledger_domain::ids::Incarnation::new(id),
+        incarnation: Incarnation::new(id),
         topic: topic.to_owned(),
         partition,
         partition_count: count,
@@ -126,7 +125,17 @@ pub(crate) fn check_genesis(
     partition: u32,
     count: u32,
 ) -> Result<Genesis, Error> {
-    let genesis = decode_genesis(value).map_err(|found| not_genesis(topic, partition, found))?;
+    let genesis = match decode::record(value) {
+        Ok(decode::Stored::Genesis(genesis)) => genesis,
+        Ok(decode::Stored::Record(record)) => {
+            return Err(not_genesis(
+                topic,
+                partition,
+                format!("a record of type {}", record.type_name),
+            ));
+        }
+        Err(error) => return Err(not_genesis(topic, partition, error.to_string())),
+    };
     if genesis.partition != partition {
         let found = format!("a Genesis of partition {}", genesis.partition);
         return Err(not_genesis(topic, partition, found));
@@ -160,74 +169,4 @@ fn not_genesis(topic: &str, partition: u32, found: String) -> Error {
 /// The log's timestamp, from milliseconds since 1970.
 pub(crate) fn timestamp(millis: i64) -> Option<Timestamp> {
     DateTime::from_timestamp_millis(millis)
-}
-
-fn encode_record(record: &runledger_domain::log::Record) -> Vec<u8> {
-    use runledger_proto::common::v1 as common;
-    let time = |at: Timestamp| prost_types::Timestamp {
-        seconds: at.timestamp(),
-        nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or_default(),
-    };
-    v1::Record {
-        id: Bytes::copy_from_slice(record.id.as_uuid().as_bytes()),
-        tenant_id: Bytes::copy_from_slice(record.scope.tenant.as_uuid().as_bytes()),
-        mode: match record.scope.mode {
-            runledger_domain::scope::Mode::Live => common::Mode::Live.into(),
-            runledger_domain::scope::Mode::Sandbox => common::Mode::Sandbox.into(),
-        },
-        stream: record.stream.as_str().to_owned(),
-        kind: match record.kind {
-            Kind::Fact => v1::Kind::Fact.into(),
-            Kind::Command => v1::Kind::Command.into(),
-            Kind::Decision => v1::Kind::Decision.into(),
-            Kind::Genesis => v1::Kind::Genesis.into(),
-        },
-        r#type: record.type_name.to_string(),
-        occurred_at: Some(time(record.occurred_at)),
-        recorded_at: Some(time(record.recorded_at)),
-        actor: None,
-        cause_id: Bytes::new(),
-        request_digest: Bytes::copy_from_slice(&record.request_digest),
-        key_id: String::new(),
-        payload: Bytes::copy_from_slice(&record.payload),
-    }
-    .encode_to_vec()
-}
-
-fn encode_genesis(genesis: &Genesis, at: Timestamp) -> Vec<u8> {
-    let payload = v1::Genesis {
-        incarnation: Bytes::copy_from_slice(genesis.incarnation.as_uuid().as_bytes()),
-        topic: genesis.topic.clone(),
-        partition: genesis.partition,
-        partition_count: genesis.partition_count,
-        hash_version: genesis.hash_version,
-    };
-    v1::Record {
-        id: Bytes::copy_from_slice(genesis.incarnation.as_uuid().as_bytes()),
-        kind: v1::Kind::Genesis.into(),
-        r#type: GENESIS_TYPE.to_owned(),
-        recorded_at: Some(prost_types::Timestamp {
-            seconds: at.timestamp(),
-            nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or_default(),
-        }),
-        payload: payload.encode_to_vec().into(),
-        ..v1::Record::default()
-    }
-    .encode_to_vec()
-}
-
-fn decode_genesis(value: &[u8]) -> Result<Genesis, String> {
-    let record = v1::Record::decode(value).map_err(|error| error.to_string())?;
-    if record.r#type != GENESIS_TYPE {
-        return Err(format!("a record of type {:?}", record.r#type));
-    }
-    let genesis = v1::Genesis::decode(record.payload).map_err(|error| error.to_string())?;
-    let id = Uuid::from_slice(&genesis.incarnation).map_err(|error| error.to_string())?;
-    Ok(Genesis {
-        incarnation: runledger_domain::ids::Incarnation::new(id),
-        topic: genesis.topic,
-        partition: genesis.partition,
-        partition_count: genesis.partition_count,
-        hash_version: genesis.hash_version,
-    })
 }

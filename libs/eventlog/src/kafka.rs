@@ -1,0 +1,295 @@
+//! The log in Kafka.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use metrics::{Counter, Histogram, counter, histogram};
+use runledger_domain::log::{Family, Genesis, Partition, Position};
+use runledger_domain::time::Clock;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::Error;
+use crate::log::{Entry, Log, Outcome};
+use crate::stored::Stored;
+use crate::subscription::{Subscription, SubscriptionOptions};
+use crate::wire::Encoded;
+
+mod config;
+mod consumer;
+mod core;
+mod create;
+mod producer;
+mod reader;
+
+pub use config::{Compression, Config};
+use core::Core;
+use producer::Report;
+use reader::Reader;
+
+/// Most questions that block a thread at one time.
+const QUESTIONS_MAX: usize = 8;
+
+/// The log in Kafka. Dropping it lets the producer finish, on a thread of its own, for 2 s at most.
+///
+/// A topic made anew while this is connected is noticed when a subscription begins, after Kafka was
+/// away, after the producer failed, or when Kafka does not know a topic or partition any more.
+pub struct Kafka {
+    core: Arc<Core>,
+    questions: Arc<Semaphore>,
+    /// One reader of Genesis records a family at a time.
+    loading: BTreeMap<Family, Arc<Mutex<()>>>,
+    metrics: Metrics,
+}
+
+struct Metrics {
+    records: Counter,
+    bytes: Counter,
+    shed: Counter,
+    unknown: Counter,
+    seconds: Histogram,
+}
+
+impl Kafka {
+    /// Connects, in the background: Kafka may be away and come later.
+    pub fn connect(config: &Config) -> Result<Arc<Self>, Error> {
+        let metrics = Metrics {
+            records: counter!("eventlog_appended_records_total"),
+            bytes: counter!("eventlog_appended_bytes_total"),
+            shed: counter!("eventlog_append_shed_total"),
+            unknown: counter!("eventlog_append_unknown_total"),
+            seconds: histogram!("eventlog_append_seconds"),
+        };
+        Ok(Arc::new(Self {
+            core: Core::start(config.clone())?,
+            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            loading: Family::ALL
+                .iter()
+                .map(|family| (*family, Arc::default()))
+                .collect(),
+            metrics,
+        }))
+    }
+
+    /// Asks something that blocks, on a thread where it may. When the asker goes away the question
+    /// is still finished, and counts until then.
+    async fn ask<T, Q>(&self, question: Q) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        Q: FnOnce(&Core) -> Result<T, Error> + Send + 'static,
+    {
+        let refused = |source: Box<dyn std::error::Error + Send + Sync>| Error::Refused {
+            doing: "asking Kafka",
+            source,
+        };
+        let permit = Arc::clone(&self.questions)
+            .acquire_owned()
+            .await
+            .map_err(|error| refused(error.into()))?;
+        let core = Arc::clone(&self.core);
+        let task = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            question(&core)
+        });
+        task.await.map_err(|error| refused(error.into()))?
+    }
+
+    /// The Genesis records of the families of some entries.
+    async fn genesis_of(
+        &self,
+        entries: &[Entry],
+    ) -> Result<BTreeMap<Family, Arc<[Genesis]>>, Error> {
+        let mut genesis = BTreeMap::new();
+        for family in entries.iter().map(|entry| entry.record.stream.family()) {
+            if !genesis.contains_key(&family) {
+                genesis.insert(family, self.genesis(family).await?);
+            }
+        }
+        Ok(genesis)
+    }
+
+    /// From reports to outcomes. A report without offset becomes the last offset that the record
+    /// can have, so that whoever waits for it waits long enough.
+    async fn outcomes(
+        &self,
+        partitions: &[Partition],
+        reports: Vec<Report>,
+        genesis: &BTreeMap<Family, Arc<[Genesis]>>,
+        deadline: Instant,
+    ) -> Vec<Outcome> {
+        let mut latest: BTreeMap<Partition, Option<u64>> = BTreeMap::new();
+        let mut outcomes = Vec::with_capacity(reports.len());
+        for (partition, report) in partitions.iter().zip(reports) {
+            let offset = match report {
+                Report::At(offset) => Some(offset),
+                Report::Unknown => None,
+                Report::TooLarge => {
+                    outcomes.push(Outcome::TooLarge);
+                    continue;
+                }
+                Report::Somewhere => match latest.get(partition) {
+                    Some(known) => *known,
+                    None => {
+                        let asked = timeout_at(deadline, self.watermark(*partition)).await;
+                        let last = asked
+                            .ok()
+                            .and_then(Result::ok)
+                            .and_then(|next| next.checked_sub(1));
+                        *latest.entry(*partition).or_insert(last)
+                    }
+                },
+            };
+            let incarnation = genesis
+                .get(&partition.family)
+                .and_then(|genesis| genesis.get(partition.number as usize))
+                .map(|genesis| genesis.incarnation);
+            outcomes.push(match offset.zip(incarnation) {
+                Some((offset, incarnation)) => Outcome::Accepted(Position {
+                    partition: *partition,
+                    incarnation,
+                    offset,
+                }),
+                None => Outcome::Unknown,
+            });
+        }
+        outcomes
+    }
+
+    fn count(&self, records: &[(Partition, Encoded)], outcomes: &[Outcome], began: Instant) {
+        let (mut accepted, mut bytes, mut unknown) = (0, 0, 0);
+        for ((_, record), outcome) in records.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Accepted(_) => {
+                    accepted += 1;
+                    bytes += record.bytes() as u64;
+                }
+                Outcome::Unknown => unknown += 1,
+                Outcome::TooLarge => {}
+            }
+        }
+        self.metrics.records.increment(accepted);
+        self.metrics.bytes.increment(bytes);
+        self.metrics.unknown.increment(unknown);
+        self.metrics.seconds.record(began.elapsed());
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        self.core.close();
+    }
+}
+
+#[async_trait]
+impl Log for Kafka {
+    async fn genesis(&self, family: Family) -> Result<Arc<[Genesis]>, Error> {
+        if let Some(genesis) = self.core.known_genesis(family) {
+            return Ok(genesis);
+        }
+        let loading = self
+            .loading
+            .get(&family)
+            .map(Arc::clone)
+            .unwrap_or_default();
+        let alone = loading.lock_owned().await;
+        if let Some(genesis) = self.core.known_genesis(family) {
+            return Ok(genesis);
+        }
+        // The lock goes with the question: it is asked once, also when its first asker gives up.
+        self.ask(move |core| {
+            let _alone = alone;
+            core.load_genesis(family)
+        })
+        .await
+    }
+
+    async fn append(&self, entries: Vec<Entry>, deadline: Instant) -> Result<Vec<Outcome>, Error> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let began = Instant::now();
+        let genesis = timeout_at(deadline, self.genesis_of(&entries))
+            .await
+            .map_err(|late| Error::Unavailable {
+                doing: "appending",
+                source: Some(late.into()),
+            })??;
+        let place = |entry: Entry| {
+            let record = Encoded::entry(entry);
+            let count = genesis
+                .get(&record.family)
+                .map_or(0, |genesis| genesis.len());
+            (
+                record.partition(u32::try_from(count).unwrap_or(u32::MAX)),
+                record,
+            )
+        };
+        let records: Vec<_> = entries.into_iter().map(place).collect();
+        let handed_over = self.core.producer().hand_over(&records, &self.core.topics);
+        let batch = handed_over.inspect_err(|error| {
+            if matches!(error, Error::Shed { .. }) {
+                self.metrics.shed.increment(records.len() as u64);
+            }
+        })?;
+        let reports = batch.reports(deadline).await;
+        let partitions: Vec<_> = records.iter().map(|(partition, _)| *partition).collect();
+        let outcomes = self
+            .outcomes(&partitions, reports, &genesis, deadline)
+            .await;
+        self.count(&records, &outcomes, began);
+        Ok(outcomes)
+    }
+
+    async fn watermark(&self, partition: Partition) -> Result<u64, Error> {
+        self.ask(move |core| {
+            let topic = core.topics.name(partition.family);
+            let number = i32::try_from(partition.number).unwrap_or(i32::MAX);
+            match core
+                .producer()
+                .watermarks(topic, number, core.config.request_timeout)
+            {
+                Ok((_, high)) => Ok(u64::try_from(high).unwrap_or_default()),
+                Err(error) => Err(reader::fault("reading the watermark", topic, error)),
+            }
+        })
+        .await
+    }
+
+    fn subscribe(&self, options: SubscriptionOptions) -> Result<Subscription, Error> {
+        consumer::subscribe(&self.core, options)
+    }
+
+    async fn read(
+        &self,
+        partition: Partition,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<Stored>, Error> {
+        let genesis = self.genesis(partition.family).await?;
+        let genesis = genesis
+            .get(partition.number as usize)
+            .ok_or(Error::NoPartition(partition))?;
+        let at = Position {
+            partition,
+            incarnation: genesis.incarnation,
+            offset: from,
+        };
+        self.ask(move |core| {
+            Reader::new(&core.config)?.records(core.topics.name(partition.family), at, max)
+        })
+        .await
+    }
+
+    async fn create(&self, families: &[Family], clock: &dyn Clock) -> Result<(), Error> {
+        create::topics(&self.core, families).await?;
+        for family in families {
+            create::genesis(self, *family, clock.now()).await?;
+        }
+        Ok(())
+    }
+
+    fn healthy(&self) -> bool {
+        self.core.is_healthy()
+    }
+}

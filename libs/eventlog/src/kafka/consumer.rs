@@ -1,0 +1,620 @@
+//! A member of a consumer group: one thread that polls, and nothing else touches the consumer.
+//!
+//! The group's assignments are answered at once and with nothing: a member that kept the group
+//! waiting until its reader has loaded cursors would hold up everyone's rebalance. Partitions are
+//! added later, at real offsets, when the reader starts them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use metrics::{Gauge, gauge};
+use rdkafka::ClientContext;
+use rdkafka::TopicPartitionList;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::types::RDKafkaRespErr;
+use runledger_domain::ids::Incarnation;
+use runledger_domain::log::{Family, Partition};
+
+use super::core::{Core, Seldom};
+use super::reader::{add, fault, is_out_of_range, stored};
+use crate::error::Error;
+use crate::subscription::{Control, Level, Shared, Subscription, SubscriptionOptions, count};
+
+const DOING: &str = "following the log";
+/// How long one poll waits while nothing but messages and rebalances can come.
+const POLL: Duration = Duration::from_millis(100);
+/// How long one poll waits while the reader may start or make room for a partition.
+const POLL_BUSY: Duration = Duration::from_millis(5);
+/// How long a partition that was given up is left alone, and between two tries after trouble.
+const PAUSE: Duration = Duration::from_secs(1);
+
+enum Command {
+    Start(Vec<(Partition, u64, u64)>),
+    GiveUp(Partition),
+    Hint(Vec<(Partition, u64)>),
+}
+
+/// The reader's end. Dropping it ends the thread, which leaves the group by itself.
+struct Handle(Sender<Command>);
+
+impl Handle {
+    fn send(&self, command: Command) {
+        // A thread that has ended said why, as `Event::Failed`.
+        drop(self.0.send(command));
+    }
+}
+
+impl Control for Handle {
+    fn start(&self, at: Vec<(Partition, u64, u64)>) {
+        self.send(Command::Start(at));
+    }
+
+    /// The thread looks by itself while anything is paused.
+    fn taken(&self) {}
+
+    fn give_up(&self, partition: Partition) {
+        self.send(Command::GiveUp(partition));
+    }
+
+    fn hint(&self, at: Vec<(Partition, u64)>) {
+        self.send(Command::Hint(at));
+    }
+}
+
+pub(super) fn subscribe(
+    core: &Arc<Core>,
+    options: SubscriptionOptions,
+) -> Result<Subscription, Error> {
+    let refused = |source| Error::Refused {
+        doing: DOING,
+        source,
+    };
+    let context = Context::default();
+    let consumer = BaseConsumer::from_config_and_context(&core.config.member(&options), context)
+        .map_err(|error| refused(error.into()))?;
+    let shared = Shared::new(&options);
+    let (sender, commands) = channel();
+    let member = Member {
+        core: Arc::clone(core),
+        consumer,
+        shared: Arc::clone(&shared),
+        commands,
+        partitions: BTreeMap::new(),
+        unannounced: Vec::new(),
+        retry_at: Instant::now(),
+        paused: gauge!("eventlog_paused_partitions", "group" => options.group.clone()),
+        seldom: Seldom::default(),
+    };
+    std::thread::Builder::new()
+        .name("log-poll".into())
+        .spawn(move || member.run(&options.families))
+        .map_err(|error| refused(error.into()))?;
+    Ok(Subscription::new(shared, Box::new(Handle(sender))))
+}
+
+/// What the client library calls back, always from inside a poll, or while the consumer is dropped.
+#[derive(Default)]
+struct Context {
+    moves: Mutex<Moves>,
+    seldom: Seldom,
+}
+
+#[derive(Default)]
+struct Moves {
+    /// Rebalances not yet looked at, in order.
+    pending: VecDeque<Move>,
+    /// What was really added to the consumer's assignment, and must be taken out of it.
+    fetching: BTreeSet<(String, i32)>,
+}
+
+enum Move {
+    Assign(Vec<(String, i32)>),
+    Revoke(Vec<(String, i32)>),
+}
+
+impl Context {
+    fn moves(&self) -> MutexGuard<'_, Moves> {
+        self.moves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if self.seldom.now() {
+            tracing::warn!(%error, reason, "a subscription has trouble with Kafka");
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    /// Answers at once, so that neither the group nor a closing consumer waits for anyone.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        code: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let named: Vec<(String, i32)> = list
+            .elements()
+            .iter()
+            .map(|one| (one.topic().to_owned(), one.partition()))
+            .collect();
+        let mut answer = TopicPartitionList::new();
+        let answered = if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.moves().pending.push_back(Move::Assign(named));
+            consumer.incremental_assign(&answer)
+        } else {
+            let mut moves = self.moves();
+            for one in named.iter().filter(|one| moves.fetching.contains(*one)) {
+                answer.add_partition(&one.0, one.1);
+            }
+            moves.fetching.retain(|one| !named.contains(one));
+            moves.pending.push_back(Move::Revoke(named));
+            drop(moves);
+            consumer.incremental_unassign(&answer)
+        };
+        if let Err(error) = answered {
+            tracing::error!(%error, "a rebalance could not be answered");
+        }
+    }
+}
+
+/// What this member does with a partition that the group gave it.
+enum Fetch {
+    /// Told to the reader, who has not started it yet.
+    Waiting(Incarnation),
+    Running {
+        incarnation: Incarnation,
+        next: u64,
+        paused: bool,
+    },
+    /// Given up; told to the reader again after this, if it is still ours.
+    Resting(Instant),
+}
+
+struct Member {
+    core: Arc<Core>,
+    consumer: BaseConsumer<Context>,
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    partitions: BTreeMap<Partition, Fetch>,
+    /// Assigned, but not told to the reader, because their Genesis could not be read yet.
+    unannounced: Vec<Partition>,
+    retry_at: Instant,
+    paused: Gauge,
+    seldom: Seldom,
+}
+
+/// Why the thread ends.
+enum End {
+    /// The reader is gone.
+    Dropped,
+    Failed(Error),
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Member {
+    fn run(mut self, families: &[Family]) {
+        let mut done = self.join(families);
+        while done.is_ok() {
+            done = self.turn();
+        }
+        if let Err(End::Failed(error)) = done {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a subscription failed"
+            );
+            self.shared.failed(error);
+        }
+        self.paused.set(0.0);
+    }
+
+    /// Reads the Genesis of every family afresh, waiting for Kafka if need be, then joins.
+    fn join(&mut self, families: &[Family]) -> Result<(), End> {
+        for family in families {
+            while let Err(error) = self.core.load_genesis(*family) {
+                self.weather(error)?;
+                match self.commands.recv_timeout(PAUSE) {
+                    Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
+                        return Err(End::Dropped);
+                    }
+                    Ok(_) | Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+                }
+            }
+        }
+        let topics: Vec<&str> = families
+            .iter()
+            .map(|family| self.core.topics.name(*family))
+            .collect();
+        self.consumer
+            .subscribe(&topics)
+            .map_err(|error| fault(DOING, "", error))?;
+        Ok(())
+    }
+
+    /// Lets weather pass, logged seldom.
+    fn weather(&self, error: Error) -> Result<(), End> {
+        if !error.is_weather() {
+            return Err(End::Failed(error));
+        }
+        if self.seldom.now() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a subscription waits for Kafka"
+            );
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<(), End> {
+        self.obey()?;
+        self.announce()?;
+        let busy = self.resume()?;
+        let polled = self.consumer.poll(if busy { POLL_BUSY } else { POLL });
+        let trouble = match polled {
+            Some(Ok(message)) => {
+                let full = queue(&self.core, &self.shared, &mut self.partitions, &message);
+                drop(message);
+                if let Some(partition) = full {
+                    self.pause(partition)?;
+                }
+                None
+            }
+            Some(Err(error)) => Some(error),
+            None => None,
+        };
+        if let Some(error) = trouble {
+            self.judge(error)?;
+        }
+        self.follow_moves();
+        Ok(())
+    }
+
+    fn obey(&mut self) -> Result<(), End> {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Start(at)) => self.start(at)?,
+                Ok(Command::GiveUp(partition)) => self.give_up(partition)?,
+                Ok(Command::Hint(at)) => self.hint(&at),
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => return Err(End::Dropped),
+            }
+        }
+    }
+}
+
+/// Rebalances.
+impl Member {
+    fn follow_moves(&mut self) {
+        loop {
+            let Some(next) = self.consumer.context().moves().pending.pop_front() else {
+                return;
+            };
+            match next {
+                Move::Assign(named) => {
+                    let ours = self.ours(&named);
+                    self.unannounced.extend(ours);
+                }
+                Move::Revoke(named) => {
+                    let gone = self.ours(&named);
+                    for partition in &gone {
+                        self.partitions.remove(partition);
+                    }
+                    self.unannounced
+                        .retain(|partition| !gone.contains(partition));
+                    self.shared.revoked(gone);
+                    self.count_paused();
+                }
+            }
+        }
+    }
+
+    fn ours(&self, named: &[(String, i32)]) -> Vec<Partition> {
+        let ours = |(topic, number): &(String, i32)| {
+            Some(Partition {
+                family: self.core.topics.family(topic)?,
+                number: u32::try_from(*number).ok()?,
+            })
+        };
+        named.iter().filter_map(ours).collect()
+    }
+
+    /// Tells the reader of new partitions, once their Genesis is known, and of those given up long
+    /// enough ago.
+    fn announce(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        let mut ready = Vec::new();
+        for (partition, fetch) in &self.partitions {
+            if matches!(fetch, Fetch::Resting(until) if *until <= now) {
+                ready.push(*partition);
+            }
+        }
+        if now >= self.retry_at {
+            ready.append(&mut self.unannounced);
+        }
+        let mut told = Vec::with_capacity(ready.len());
+        for partition in ready {
+            match self.incarnation(partition) {
+                Ok(incarnation) => {
+                    self.partitions
+                        .insert(partition, Fetch::Waiting(incarnation));
+                    told.push(partition);
+                }
+                Err(error) => {
+                    self.weather(error)?;
+                    self.partitions.remove(&partition);
+                    self.unannounced.push(partition);
+                    self.retry_at = Instant::now() + PAUSE;
+                }
+            }
+        }
+        self.shared.assigned(told);
+        Ok(())
+    }
+
+    fn incarnation(&self, partition: Partition) -> Result<Incarnation, Error> {
+        let genesis = match self.core.known_genesis(partition.family) {
+            Some(genesis) => genesis,
+            None => self.core.load_genesis(partition.family)?,
+        };
+        let genesis = genesis
+            .get(partition.number as usize)
+            .ok_or(Error::NoPartition(partition))?;
+        Ok(genesis.incarnation)
+    }
+
+    fn start(&mut self, at: Vec<(Partition, u64, u64)>) -> Result<(), End> {
+        for (partition, offset, epoch) in at {
+            let Some(Fetch::Waiting(incarnation)) = self.partitions.get(&partition) else {
+                continue;
+            };
+            let incarnation = *incarnation;
+            if self.shared.open(partition, epoch) {
+                self.fetch(partition, offset)?;
+                let running = Fetch::Running {
+                    incarnation,
+                    next: offset,
+                    paused: false,
+                };
+                self.partitions.insert(partition, running);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a partition to what is fetched, at a real offset: without one, the first error would
+    /// leave it nowhere to go, since Kafka may not choose.
+    fn fetch(&self, partition: Partition, offset: u64) -> Result<(), End> {
+        let list = self.list([(partition, offset)])?;
+        self.consumer
+            .incremental_assign(&list)
+            .map_err(|error| self.fault(partition, error))?;
+        self.consumer
+            .context()
+            .moves()
+            .fetching
+            .insert(self.named(partition));
+        Ok(())
+    }
+
+    fn stop(&self, partition: Partition) -> Result<(), End> {
+        self.consumer
+            .context()
+            .moves()
+            .fetching
+            .remove(&self.named(partition));
+        let list = self.list([(partition, 0)])?;
+        self.consumer
+            .incremental_unassign(&list)
+            .map_err(|error| self.fault(partition, error))?;
+        Ok(())
+    }
+
+    /// Lets go of a partition whose cursor another owner moved. The group may still take it for
+    /// ours: then the reader is offered it again, to load its cursor anew; if the group has long
+    /// given it to another, it says so within a heartbeat.
+    fn give_up(&mut self, partition: Partition) -> Result<(), End> {
+        match self.partitions.get(&partition) {
+            Some(Fetch::Running { .. }) => self.stop(partition)?,
+            Some(Fetch::Waiting(_)) => {}
+            Some(Fetch::Resting(_)) | None => return Ok(()),
+        }
+        self.partitions
+            .insert(partition, Fetch::Resting(Instant::now() + PAUSE));
+        self.shared.revoked(vec![partition]);
+        self.count_paused();
+        Ok(())
+    }
+
+    fn hint(&self, at: &[(Partition, u64)]) {
+        let list = match self.list(at.iter().copied()) {
+            Ok(list) => list,
+            Err(End::Dropped | End::Failed(_)) => return,
+        };
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            tracing::debug!(%error, "a hint was not taken");
+        }
+    }
+}
+
+/// Flow.
+impl Member {
+    fn pause(&mut self, partition: Partition) -> Result<(), End> {
+        if let Some(Fetch::Running { paused, .. }) = self.partitions.get_mut(&partition)
+            && !std::mem::replace(paused, true)
+        {
+            let list = self.list([(partition, 0)])?;
+            self.consumer
+                .pause(&list)
+                .and_then(|()| each(&list))
+                .map_err(|error| self.fault(partition, error))?;
+            self.count_paused();
+        }
+        Ok(())
+    }
+
+    /// Resumes what has room again. Says whether the reader is expected to act soon.
+    fn resume(&mut self) -> Result<bool, End> {
+        let (mut busy, mut ready) = (false, Vec::new());
+        for (partition, fetch) in &mut self.partitions {
+            match fetch {
+                Fetch::Running { paused, .. } if *paused => {
+                    *paused = self.shared.level(*partition) != Some(Level::Low);
+                    busy |= *paused;
+                    if !*paused {
+                        ready.push(*partition);
+                    }
+                }
+                Fetch::Waiting(_) => busy = true,
+                Fetch::Running { .. } | Fetch::Resting(_) => {}
+            }
+        }
+        for partition in &ready {
+            let list = self.list([(*partition, 0)])?;
+            self.consumer
+                .resume(&list)
+                .and_then(|()| each(&list))
+                .map_err(|error| self.fault(*partition, error))?;
+        }
+        if !ready.is_empty() {
+            self.count_paused();
+        }
+        Ok(busy)
+    }
+
+    fn count_paused(&self) {
+        let paused = |fetch: &&Fetch| matches!(fetch, Fetch::Running { paused: true, .. });
+        self.paused
+            .set(count(self.partitions.values().filter(paused).count()));
+    }
+
+    /// Decides whether trouble is weather. An offset that does not exist is not.
+    fn judge(&mut self, error: KafkaError) -> Result<(), End> {
+        if is_out_of_range(&error) {
+            return self.find_out_of_range();
+        }
+        if let KafkaError::MessageConsumptionFatal(_) = error {
+            return Err(End::Failed(Error::Refused {
+                doing: DOING,
+                source: error.into(),
+            }));
+        }
+        match fault(DOING, "", error) {
+            // Topics come and go in the metadata while brokers start.
+            Error::NoTopic { .. } => Ok(()),
+            error => self.weather(error),
+        }
+    }
+
+    /// The error names no partition, so each is looked at. If all offsets exist after all (a
+    /// broker that lagged behind), the partitions are added anew where they were.
+    fn find_out_of_range(&self) -> Result<(), End> {
+        let within = self.core.config.request_timeout;
+        for (partition, fetch) in &self.partitions {
+            let Fetch::Running { next, .. } = fetch else {
+                continue;
+            };
+            let (topic, number) = self.named(*partition);
+            let (low, high) = match self.consumer.fetch_watermarks(&topic, number, within) {
+                Ok((low, high)) => (
+                    u64::try_from(low).unwrap_or_default(),
+                    u64::try_from(high).unwrap_or_default(),
+                ),
+                Err(error) => {
+                    self.weather(fault(DOING, &topic, error))?;
+                    continue;
+                }
+            };
+            if !(low..=high).contains(next) {
+                return Err(End::Failed(Error::OffsetOutOfRange {
+                    topic,
+                    partition: partition.number,
+                    offset: *next,
+                }));
+            }
+        }
+        for (partition, fetch) in &self.partitions {
+            if let Fetch::Running {
+                next,
+                paused: false,
+                ..
+            } = fetch
+            {
+                self.stop(*partition)?;
+                self.fetch(*partition, *next)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn named(&self, partition: Partition) -> (String, i32) {
+        (
+            self.core.topics.name(partition.family).to_owned(),
+            i32::try_from(partition.number).unwrap_or(i32::MAX),
+        )
+    }
+
+    fn list(
+        &self,
+        at: impl IntoIterator<Item = (Partition, u64)>,
+    ) -> Result<TopicPartitionList, End> {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in at {
+            add(
+                &mut list,
+                self.core.topics.name(partition.family),
+                partition.number,
+                offset,
+            )
+            .map_err(|error| self.fault(partition, error))?;
+        }
+        Ok(list)
+    }
+
+    fn fault(&self, partition: Partition, error: KafkaError) -> End {
+        End::Failed(fault(DOING, self.core.topics.name(partition.family), error))
+    }
+}
+
+/// The library says Ok to a list whose elements failed.
+fn each(list: &TopicPartitionList) -> KafkaResult<()> {
+    list.elements().iter().try_for_each(|one| one.error())
+}
+
+/// Queues a message; answers with its partition when that is full now.
+fn queue(
+    core: &Core,
+    shared: &Shared,
+    partitions: &mut BTreeMap<Partition, Fetch>,
+    message: &BorrowedMessage<'_>,
+) -> Option<Partition> {
+    let family = core.topics.family(message.topic())?;
+    let partition = Partition {
+        family,
+        number: u32::try_from(message.partition()).ok()?,
+    };
+    let Some(Fetch::Running {
+        incarnation, next, ..
+    }) = partitions.get_mut(&partition)
+    else {
+        return None;
+    };
+    let offset = u64::try_from(message.offset()).ok()?;
+    // Fetched twice, around a pause: the reader has it.
+    if offset < *next {
+        return None;
+    }
+    *next = offset + 1;
+    let level = shared.push(stored(message, partition, *incarnation))?;
+    (level == Level::Full).then_some(partition)
+}
