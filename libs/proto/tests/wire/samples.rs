@@ -1,0 +1,194 @@
+//! One full record of every type.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::DateTime;
+use runledger_domain::Fact;
+use runledger_domain::ids::{InvalidId, PrincipalId, RecordId, RunId, TenantId};
+use runledger_domain::json::Json;
+use runledger_domain::log::{Kind, Record};
+use runledger_domain::message::{self, Content, SenderRole};
+use runledger_domain::run::{self, AgentContext, Limits, ToolResult};
+use runledger_domain::schedule::{self, OccurrenceStatus};
+use runledger_domain::scope::{Actor, Mode, PrincipalKind, Role, Scope};
+use runledger_domain::time::Timestamp;
+use runledger_proto::encode;
+use uuid::Uuid;
+
+pub(crate) fn moment(micros: i64) -> Timestamp {
+    DateTime::from_timestamp_micros(micros).expect("a moment within range")
+}
+
+pub(crate) fn id<T: std::str::FromStr<Err = InvalidId>>(text: &str) -> T {
+    text.parse().expect("an id")
+}
+
+pub(crate) fn json(text: &str) -> Json {
+    Json::parse(text).expect("JSON")
+}
+
+fn context() -> AgentContext {
+    AgentContext {
+        goal: "file the claim".into(),
+        reasoning: "the invoice is over its due date".into(),
+        conversation_id: Some(id("c-1")),
+    }
+}
+
+fn error() -> run::Error {
+    run::Error {
+        code: id("GOAL_NOT_REACHED"),
+        message: "the page said no – twice".into(),
+    }
+}
+
+/// A fact of every type, with every field set.
+pub(crate) fn facts() -> Vec<Fact> {
+    [vec![started()], progress(), work(), elsewhere()].concat()
+}
+
+fn run_id() -> RunId {
+    id("run-1")
+}
+
+fn started() -> Fact {
+    Fact::Run(run::Fact::Started(Box::new(run::Started {
+        run_id: run_id(),
+        agent_id: id("agent-7"),
+        agent_version: "2026.11".into(),
+        parent_run_id: Some(id("run-0")),
+        conversation_id: Some(id("c-1")),
+        space_id: Some(id("space-1")),
+        account_id: Some(id("account-1")),
+        trigger: run::Trigger::Schedule,
+        task: "Book the cheapest train to Zürich".into(),
+        reason: "asked by a person".into(),
+        agent_context: Some(context()),
+        model: "gpt-4o".into(),
+        input: Some(json(r#"{"b":[1,2.5,null],"a":9007199254740993}"#)),
+        labels: BTreeMap::from([
+            (id("suite"), "airline".into()),
+            (id("empty"), String::new()),
+        ]),
+        limits: Limits {
+            tool_calls: Some(0),
+            calls_of_one_tool: Some(5),
+            duration: Some(Duration::from_micros(90_000_001)),
+            blocked_calls: Some(3),
+        },
+    })))
+}
+
+fn progress() -> Vec<Fact> {
+    vec![
+        Fact::Run(run::Fact::Progressed(run::Progressed {
+            run_id: run_id(),
+            phase: run::Phase::Waiting,
+            note: "for an answer".into(),
+        })),
+        Fact::Run(run::Fact::Ended(run::Ended {
+            run_id: run_id(),
+            outcome: run::Outcome::Failed,
+            error: Some(error()),
+            result: Some(json("[]")),
+            counters: BTreeMap::from([(id("turns"), 12), (id("balance"), -3)]),
+        })),
+        Fact::Run(run::Fact::StepStarted(run::StepStarted {
+            run_id: run_id(),
+            step_id: id("step-2"),
+            parent_step_id: Some(id("step-1")),
+            name: "look for trains".into(),
+        })),
+    ]
+}
+
+fn work() -> Vec<Fact> {
+    vec![
+        Fact::Run(run::Fact::StepEnded(run::StepEnded {
+            run_id: run_id(),
+            step_id: id("step-2"),
+            status: run::WorkStatus::Cancelled,
+            error: Some(error()),
+        })),
+        Fact::Run(run::Fact::ToolCallStarted(run::ToolCallStarted {
+            run_id: run_id(),
+            tool_call_id: id("call-1"),
+            step_id: Some(id("step-2")),
+            tool: id("search"),
+            arguments: Some(json(r#"{"from":"Basel"}"#)),
+            action_hint: "read".into(),
+            reason: "to know the prices".into(),
+            agent_context: Some(context()),
+        })),
+        Fact::Run(run::Fact::ToolCallEnded(run::ToolCallEnded {
+            run_id: run_id(),
+            tool_call_id: id("call-1"),
+            status: run::WorkStatus::Succeeded,
+            result: Some(ToolResult::Json(json(r#""48.00""#))),
+            error: Some(error()),
+        })),
+        Fact::Run(run::Fact::UsageRecorded(run::UsageRecorded {
+            run_id: run_id(),
+            meter: id("tokens.output"),
+            quantity: 1_234,
+            tool_call_id: Some(id("call-1")),
+            dimensions: BTreeMap::from([(id("model"), "gpt-4o".into())]),
+        })),
+    ]
+}
+
+fn elsewhere() -> Vec<Fact> {
+    vec![
+        Fact::Schedule(schedule::Fact::OccurrenceRecorded(
+            schedule::OccurrenceRecorded {
+                owner_id: id("agent-7"),
+                schedule_id: id("nightly"),
+                scheduled_at: moment(1_767_225_600_000_000),
+                status: OccurrenceStatus::Skipped,
+                result: "nothing to do".into(),
+                run_id: Some(run_id()),
+                next_occurrence_at: Some(moment(1_767_312_000_000_000)),
+            },
+        )),
+        Fact::Message(message::Fact::MessageRecorded(message::MessageRecorded {
+            conversation_id: id("c-1"),
+            message_id: id("m-2"),
+            sender_id: "user 7".into(),
+            role: SenderRole::User,
+            kind: id("text"),
+            content: Content::Text("Grüezi 👋".into()),
+            in_reply_to: Some(id("m-1")),
+            run_id: Some(run_id()),
+        })),
+    ]
+}
+
+/// The record that carries `fact`: always the same.
+pub(crate) fn record(fact: &Fact) -> Record {
+    let (type_name, payload) = encode::payload(fact);
+    let occurred_at = moment(1_767_225_600_123_456);
+    let cause = Some(RecordId::new(Uuid::from_u128(
+        0x0198_f0c2_5f1e_7b9a_8c55_3f2f_6f0e_8d10,
+    )));
+    Record {
+        id: RecordId::new(Uuid::from_u128(0x0198_f0c2_5f1e_7b9a_8c55_3f2f_6f0e_8d11)),
+        scope: Scope {
+            tenant: TenantId::new(Uuid::from_u128(7)),
+            mode: Mode::Sandbox,
+        },
+        stream: fact.stream(),
+        kind: Kind::Fact,
+        type_name: type_name.into(),
+        occurred_at,
+        recorded_at: moment(1_767_225_601_000_001),
+        actor: Actor {
+            principal: PrincipalId::new(Uuid::from_u128(9)),
+            kind: PrincipalKind::Service,
+            role: Role::Agent,
+        },
+        cause,
+        request_digest: Record::digest_request(type_name, occurred_at, cause, &payload),
+        payload,
+    }
+}
