@@ -21,4 +21,5 @@ pub mod server;
 pub mod status;
 pub mod supervisor;
 pub mod telemetry;
+mod tls;
 pub mod trace;

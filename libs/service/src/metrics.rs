@@ -1,11 +1,31 @@
 //! The metrics of the process, and the small HTTP listener that shows them.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
 
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
+
+/// Every metric whose name ends so is a histogram with these bounds, in seconds.
+const SECONDS: &str = "_seconds";
+const BOUNDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0,
+];
+/// How often what histograms gathered is folded together, whether or not anybody looks.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// Section `[metrics]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -18,6 +38,8 @@ pub struct Config {
 /// Why metrics cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("preparing the recorder of metrics")]
+    Recorder(#[source] BuildError),
     #[error("listening on {address} for metrics")]
     Bind {
         address: SocketAddr,
@@ -28,20 +50,56 @@ pub enum Error {
     Serve(#[source] std::io::Error),
 }
 
-/// Bound, not serving yet.
-pub struct Bound {}
+/// Bound to its address, not serving yet.
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    handle: PrometheusHandle,
+    healths: Vec<Health>,
+}
 
-/// Binds the listener and installs the process's recorder, unless that is done.
+/// Binds the listener and installs the process's recorder, unless that is done. All listeners of a
+/// process show the same metrics; `healths` are those that `GET /health` answers for.
 ///
 /// # Errors
 /// When the address cannot be had.
 pub async fn bind(config: &Config, healths: Vec<Health>) -> Result<Bound, Error> {
-    todo!()
+    let handle = install()?;
+    let address = config.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| Error::Bind { address, source })?;
+    let address = listener
+        .local_addr()
+        .map_err(|source| Error::Bind { address, source })?;
+    Ok(Bound {
+        listener,
+        address,
+        handle,
+        healths,
+    })
+}
+
+/// Installs the recorder of the process, once.
+fn install() -> Result<PrometheusHandle, Error> {
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle.clone());
+    }
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix(SECONDS.to_owned()), BOUNDS)
+        .map_err(Error::Recorder)?
+        .build_recorder();
+    let handle = HANDLE.get_or_init(|| recorder.handle());
+    // Refused when another was faster; then that one's handle is in `HANDLE`, as it should be.
+    if metrics::set_global_recorder(recorder).is_ok() {
+        metrics::gauge!("runledger_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    }
+    Ok(handle.clone())
 }
 
 impl Bound {
     pub fn address(&self) -> SocketAddr {
-        todo!()
+        self.address
     }
 
     /// Serves until told to stop.
@@ -49,6 +107,47 @@ impl Bound {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), Error> {
-        todo!()
+        let (handle, healths) = (self.handle.clone(), self.healths);
+        let router = Router::new()
+            .route("/metrics", get(move || std::future::ready(handle.render())))
+            .route("/health", get(move || std::future::ready(health(&healths))));
+        let serving =
+            axum::serve(self.listener, router).with_graceful_shutdown(stop.cancelled_owned());
+        tokio::select! {
+            served = serving => served.map_err(Error::Serve),
+            () = keep_up(&self.handle) => Ok(()),
+        }
     }
+}
+
+async fn keep_up(handle: &PrometheusHandle) {
+    let mut ticks = interval(UPKEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
+}
+
+/// A line a role; 200 when all are ready.
+fn health(healths: &[Health]) -> (StatusCode, String) {
+    let mut text = String::new();
+    for health in healths {
+        let word = if health.is_ready() {
+            "ready"
+        } else {
+            "not ready"
+        };
+        // Writing into a String cannot fail.
+        writeln!(text, "{} {word}", health.role()).ok();
+    }
+    let all = healths.iter().all(Health::is_ready);
+    (
+        if all {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        },
+        text,
+    )
 }

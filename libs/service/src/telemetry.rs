@@ -1,10 +1,25 @@
-//! Logs and traces of the process.
+//! Logs and traces of the process. Logs go to standard error, one line an event.
 
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanExporter, TracerProviderBuilder};
 use serde::Deserialize;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+/// How long one export of spans, and the last one at the end, may take.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Section `[telemetry]`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What is logged, for example `info,runledger_projection=debug`.
     pub filter: String,
@@ -13,6 +28,17 @@ pub struct Config {
     pub otlp_endpoint: String,
     /// Share of the traces begun here that are kept, 0 to 1; traces begun elsewhere keep their choice.
     pub sampling_ratio: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            filter: "info".to_owned(),
+            format: Format::Json,
+            otlp_endpoint: String::new(),
+            sampling_ratio: 0.1,
+        }
+    }
 }
 
 /// The form of a log line.
@@ -36,14 +62,176 @@ pub enum Error {
     Installed(#[source] tracing_subscriber::util::TryInitError),
 }
 
-/// Exports what is left when dropped.
+/// Exports what is left when dropped. To be dropped inside the runtime, which the export needs.
 #[must_use = "dropping it ends the export of traces"]
-pub struct Guard {}
+pub struct Guard {
+    provider: SdkTracerProvider,
+}
 
 /// Sets up logs and traces, once a process. `role` names the service in traces: `runledger-<role>`.
+/// To be called inside the runtime when traces are exported.
 ///
 /// # Errors
 /// When the configuration is wrong, or it was called before.
 pub fn init(config: &Config, role: &str) -> Result<Guard, Error> {
-    todo!()
+    let builder = SdkTracerProvider::builder();
+    if config.otlp_endpoint.is_empty() {
+        // Nothing begins here; a trace begun elsewhere still goes through, into the log and beyond.
+        return install(
+            config,
+            builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff))),
+            role,
+        );
+    }
+    let exporter = OtlpExporter::builder()
+        .with_tonic()
+        .with_endpoint(&config.otlp_endpoint)
+        .with_timeout(EXPORT_TIMEOUT)
+        .build()
+        .map_err(Error::Export)?;
+    init_with(config, role, exporter)
+}
+
+/// As [`init`], with spans handed to `exporter` whatever the endpoint.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_with(
+    config: &Config,
+    role: &str,
+    exporter: impl SpanExporter + 'static,
+) -> Result<Guard, Error> {
+    let ratio = config.sampling_ratio;
+    if !(0.0..=1.0).contains(&ratio) {
+        return Err(Error::Ratio(ratio));
+    }
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)));
+    install(
+        config,
+        SdkTracerProvider::builder()
+            .with_sampler(sampler)
+            .with_batch_exporter(exporter),
+        role,
+    )
+}
+
+fn install(config: &Config, traces: TracerProviderBuilder, role: &str) -> Result<Guard, Error> {
+    let filter = EnvFilter::try_new(&config.filter).map_err(Error::Filter)?;
+    let resource = Resource::builder()
+        .with_service_name(format!("runledger-{role}"))
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build();
+    let provider = traces.with_resource(resource).build();
+    let spans = tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("runledger"))
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        // The export itself is gRPC: tracing what lies below us would trace the export for ever.
+        .with_filter(filter_fn(|metadata| {
+            metadata.target().starts_with("runledger")
+        }));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match config.format {
+        Format::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .boxed(),
+        Format::Pretty => lines.compact().boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .with(spans)
+        .try_init()
+        .map_err(Error::Installed)?;
+    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    log_panics();
+    Ok(Guard { provider })
+}
+
+/// A panic is logged as one line, with its place, inside the span in which it happened.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let message = panic
+            .payload_as_str()
+            .unwrap_or("a payload that is no text");
+        tracing::error!(place, message, "panicked");
+    }));
+}
+
+impl Guard {
+    /// Exports what has gathered; waits for it.
+    pub fn flush(&self) {
+        if let Err(error) = self.provider.force_flush() {
+            tracing::warn!(error = %error, "spans were not exported");
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Err(error) = self.provider.shutdown_with_timeout(EXPORT_TIMEOUT) {
+            tracing::warn!(error = %error, "spans were not exported");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_sdk::trace::InMemorySpanExporter;
+
+    use super::*;
+    use crate::trace;
+
+    #[test]
+    fn a_wrong_configuration_is_refused() {
+        let wrong = Config {
+            filter: "a=b=c".to_owned(),
+            ..Config::default()
+        };
+        assert!(matches!(init(&wrong, "test"), Err(Error::Filter(_))));
+        let wrong = Config {
+            sampling_ratio: 2.0,
+            ..Config::default()
+        };
+        assert!(matches!(
+            init_with(&wrong, "test", InMemorySpanExporter::default()),
+            Err(Error::Ratio(_))
+        ));
+    }
+
+    // One test for all of it: logs are set up once a process.
+    #[test]
+    fn a_trace_goes_on_through_a_traceparent() {
+        let exporter = InMemorySpanExporter::default();
+        let config = Config {
+            sampling_ratio: 0.0,
+            filter: "info".to_owned(),
+            ..Config::default()
+        };
+        let guard = init_with(&config, "test", exporter.clone()).unwrap();
+        assert!(matches!(init(&config, "again"), Err(Error::Installed(_))));
+
+        let came = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let batch = tracing::info_span!("batch");
+        let span = tracing::info_span!("record");
+        trace::set_parent(&span, came);
+        trace::add_link(&span, &trace::of(&batch).unwrap());
+        let goes = span.in_scope(trace::current).unwrap();
+        assert_eq!(goes[..36], came[..36]);
+        assert_ne!(goes, came);
+        drop((batch, span));
+        guard.flush();
+
+        let spans = exporter.get_finished_spans().unwrap();
+        // The batch began here, where nothing is sampled; the record keeps the choice it came with.
+        let [span] = spans.as_slice() else {
+            panic!("{spans:?}")
+        };
+        assert_eq!((span.name.as_ref(), span.links.len()), ("record", 1));
+        assert_eq!(span.parent_span_id.to_string(), "b7ad6b7169203331");
+    }
 }
