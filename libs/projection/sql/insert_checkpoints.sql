@@ -1,0 +1,6 @@
+INSERT INTO checkpoints (generation, family, partition, next_offset, incarnation, record_count, rolling_hash,
+                         chain_head, written_at)
+SELECT $1, family, partition, next_offset, incarnation, record_count, rolling_hash, chain_head, $9
+  FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::uuid[], $6::bigint[], $7::bytea[], $8::bytea[])
+       AS new (family, partition, next_offset, incarnation, record_count, rolling_hash, chain_head)
+ON CONFLICT DO NOTHING

@@ -1,0 +1,5 @@
+INSERT INTO cursors (generation, family, partition, next_offset, rolling_hash)
+SELECT $1, family, partition, 0, decode(repeat('00', 32), 'hex')
+  FROM unnest($2::text[], $3::integer[]) AS wanted (family, partition)
+ ORDER BY family, partition
+ON CONFLICT DO NOTHING

@@ -1,0 +1,54 @@
+//! Lag is a time: the age of the oldest record not yet applied.
+
+use std::time::Duration;
+
+use metrics::{Gauge, Histogram, gauge, histogram};
+use runledger_domain::log::Partition;
+use runledger_domain::time::Timestamp;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::cursor::Cursor;
+
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// Reports a projection's lag.
+pub(crate) struct Lag {
+    now: Gauge,
+    applied: Histogram,
+    interval: Interval,
+}
+
+impl Lag {
+    pub(crate) fn new(projection: &str) -> Self {
+        let mut interval = interval(REPORT_EVERY);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            now: gauge!("runledger_projection_lag_seconds", "projection" => projection.to_owned()),
+            applied: histogram!("runledger_projection_applied_age_seconds", "projection" => projection.to_owned()),
+            interval,
+        }
+    }
+
+    /// When to report. Cancel safe.
+    pub(crate) async fn tick(&mut self) {
+        self.interval.tick().await;
+    }
+
+    /// `heads`: when the oldest record waiting in each partition was recorded.
+    pub(crate) fn report(&self, heads: &[(Partition, Option<Timestamp>)], now: Timestamp) {
+        let oldest = heads.iter().filter_map(|(_, at)| *at).min();
+        self.now
+            .set(oldest.map_or(0.0, |at| age(at, now).as_secs_f64()));
+    }
+
+    /// How old the last record of each partition was when it was applied.
+    pub(crate) fn applied(&self, cursors: &[Cursor], now: Timestamp) {
+        for at in cursors.iter().filter_map(|cursor| cursor.last_recorded_at) {
+            self.applied.record(age(at, now).as_secs_f64());
+        }
+    }
+}
+
+fn age(at: Timestamp, now: Timestamp) -> Duration {
+    (now - at).to_std().unwrap_or_default()
+}

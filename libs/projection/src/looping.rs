@@ -1,0 +1,380 @@
+//! The loop: subscribe, gather a batch over all partitions of this process, apply it and move the
+//! cursors in one transaction, again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use runledger_domain::log::Partition;
+use runledger_domain::time::Clock;
+use runledger_eventlog::{Event, Log, Stored, Subscription, SubscriptionOptions};
+use serde::Deserialize;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info, info_span, warn};
+
+use crate::apply::{ApplyError, Projection};
+use crate::cursor::{Cursor, Diverged};
+use crate::lag::Lag;
+use crate::store;
+
+mod batch;
+mod weather;
+
+use batch::Batch;
+use weather::Weather;
+
+/// How a projection joins its group and how much it takes at once.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// The projection's name: its consumer group, and the label of its metrics.
+    pub name: String,
+    /// This process's name in the group, the same after a restart and unlike any other's.
+    pub instance: String,
+    /// Most records of one transaction.
+    pub batch_records: usize,
+    /// Most bytes of one transaction.
+    pub batch_bytes: usize,
+    /// How long to gather more when a batch would be small. Costs latency, saves transactions.
+    #[serde(with = "humantime_serde")]
+    pub gather: Duration,
+    /// Most records that wait in one partition's queue.
+    pub queue_records: usize,
+    /// Most bytes that wait in one partition's queue.
+    pub queue_bytes: usize,
+}
+
+/// Whether a projection can do its work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// It has not been assigned anything yet.
+    #[default]
+    Starting,
+    Working,
+    /// The database or the log is away; it goes on by itself when they are back.
+    Impeded,
+}
+
+/// Why a projection stopped. Waiting does not mend any of these.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot follow the log")]
+    Log(#[source] runledger_eventlog::Error),
+    #[error("the log is not the one that was read before")]
+    Diverged(#[from] Diverged),
+    #[error("{partition}: offset {offset}: the record cannot be decoded")]
+    Decode {
+        partition: Partition,
+        offset: u64,
+        #[source]
+        source: runledger_proto::decode::Error,
+    },
+    #[error("cannot apply records {}", .range)]
+    Apply {
+        range: String,
+        #[source]
+        source: ApplyError,
+    },
+    #[error("cannot read or move the cursors")]
+    Cursors(#[source] sqlx::Error),
+}
+
+/// Runs a projection until `shutdown`, or until it meets what only a person can mend. The weather
+/// is waited out, for ever: the database or the log being away never ends it.
+///
+/// `pool` signs in as the writer of the projection's schema and looks names up there.
+pub async fn run<P: Projection>(
+    log: Arc<dyn Log>,
+    pool: PgPool,
+    projection: P,
+    options: Options,
+    clock: Arc<dyn Clock>,
+    health: watch::Sender<Health>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let weather = Weather::new(health, shutdown.clone());
+    let Some(generation) = weather
+        .outlast("read the generation", || store::active_generation(&pool))
+        .await?
+    else {
+        return Ok(());
+    };
+    let subscription = log
+        .subscribe(SubscriptionOptions {
+            queue_records: options.queue_records,
+            queue_bytes: options.queue_bytes,
+            ..SubscriptionOptions::new(&options.name, &options.instance, projection.families())
+        })
+        .map_err(Error::Log)?;
+    let lag = Lag::new(&options.name);
+    let mut worker = Worker {
+        pool,
+        projection,
+        options,
+        clock,
+        weather,
+        generation,
+        subscription,
+        lag,
+        owned: BTreeMap::new(),
+    };
+    let outcome = worker.work(&shutdown).await;
+    worker.checkpoint_all().await;
+    outcome
+}
+
+/// A partition of this process.
+struct Owned {
+    cursor: Cursor,
+    /// Whether the record at which it was taken up has been seen to be the one applied before.
+    recognised: bool,
+}
+
+struct Worker<P> {
+    pool: PgPool,
+    projection: P,
+    options: Options,
+    clock: Arc<dyn Clock>,
+    weather: Weather,
+    generation: i32,
+    subscription: Subscription,
+    lag: Lag,
+    owned: BTreeMap<Partition, Owned>,
+}
+
+impl<P: Projection> Worker<P> {
+    async fn work(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                event = self.subscription.next() => event,
+                () = self.lag.tick() => {
+                    self.lag.report(&self.subscription.head_recorded(), self.clock.now());
+                    continue;
+                }
+            };
+            match event {
+                Event::Assigned(partitions) => self.take_up(partitions).await?,
+                Event::Revoked(partitions) => self.let_go(&partitions).await,
+                Event::Records => self.apply_queued().await?,
+                Event::Failed(error) => return Err(Error::Log(error)),
+            }
+        }
+    }
+
+    /// Loads the cursors of new partitions and begins to fetch at the last record of each.
+    async fn take_up(&mut self, partitions: Vec<Partition>) -> Result<(), Error> {
+        let (pool, generation) = (&self.pool, self.generation);
+        let load =
+            || async { store::load(&mut *pool.acquire().await?, generation, &partitions).await };
+        let Some(cursors) = self.weather.outlast("load the cursors", load).await? else {
+            return Ok(());
+        };
+        let starts = cursors
+            .iter()
+            .map(|cursor| (cursor.partition, cursor.resume_offset()))
+            .collect();
+        for cursor in cursors {
+            info!(partition = %cursor.partition, next_offset = cursor.next_offset, "partition taken up");
+            let recognised = cursor.next_offset == 0;
+            self.owned
+                .insert(cursor.partition, Owned { cursor, recognised });
+        }
+        self.subscription.start(starts);
+        gauge!("runledger_projection_partitions", "projection" => self.options.name.clone())
+            .set(u32::try_from(self.owned.len()).unwrap_or(u32::MAX));
+        self.weather.clear();
+        Ok(())
+    }
+
+    async fn let_go(&mut self, partitions: &[Partition]) {
+        let gone: Vec<Cursor> = partitions
+            .iter()
+            .filter_map(|partition| self.owned.remove(partition))
+            .map(|owned| owned.cursor)
+            .collect();
+        for cursor in &gone {
+            info!(partition = %cursor.partition, next_offset = cursor.next_offset, "partition let go");
+        }
+        gauge!("runledger_projection_partitions", "projection" => self.options.name.clone())
+            .set(u32::try_from(self.owned.len()).unwrap_or(u32::MAX));
+    }
+
+    /// Applies what is queued, one batch.
+    async fn apply_queued(&mut self) -> Result<(), Error> {
+        let mut records = self
+            .subscription
+            .take(self.options.batch_records, self.options.batch_bytes);
+        if records.len() < self.options.batch_records / 4 && !self.options.gather.is_zero() {
+            // Transactions cost more than records: a little patience saves most of them.
+            tokio::time::sleep(self.options.gather).await;
+            let bytes: usize = records.iter().map(Stored::bytes).sum();
+            let (records_left, bytes_left) = (
+                self.options.batch_records - records.len(),
+                self.options.batch_bytes.saturating_sub(bytes),
+            );
+            if bytes_left > 0 {
+                records.extend(self.subscription.take(records_left, bytes_left));
+            }
+        }
+        let Some(batch) = Batch::read(&mut self.owned, records)? else {
+            return Ok(());
+        };
+        let span = info_span!("batch", projection = %self.options.name, records = batch.records);
+        batch.trace(&span);
+        self.commit(batch).instrument(span).await
+    }
+
+    /// Applies one batch and moves the cursors in one transaction; again after weather.
+    async fn commit(&mut self, mut batch: Batch) -> Result<(), Error> {
+        let mut attempts = self.weather.attempts();
+        while !batch.after.is_empty() {
+            match self.attempt(&batch).await {
+                Ok(lost) if lost.is_empty() => {
+                    self.weather.clear();
+                    self.settle(batch);
+                    return Ok(());
+                }
+                Ok(lost) => self.lose(&lost, &mut batch),
+                Err(failed) if failed.is_weather() => {
+                    warn!(
+                        error = &failed as &dyn std::error::Error,
+                        "the batch waits for the database"
+                    );
+                    if attempts.wait().await.is_none() {
+                        return Ok(());
+                    }
+                    if self.was_committed(&batch).await? {
+                        self.settle(batch);
+                        return Ok(());
+                    }
+                }
+                Err(failed) => {
+                    return Err(Error::Apply {
+                        range: batch.range(),
+                        source: failed,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One transaction. Returns the partitions that another process has moved on; nothing is
+    /// committed then.
+    async fn attempt(&mut self, batch: &Batch) -> Result<Vec<Partition>, ApplyError> {
+        let begun = tokio::time::Instant::now();
+        let mut tx = self
+            .pool
+            .begin()
+            .await
+            .map_err(ApplyError::database("begin"))?;
+        let lost = store::guard(&mut tx, self.generation, &batch.before, &batch.after)
+            .await
+            .map_err(ApplyError::database("move the cursors"))?;
+        if !lost.is_empty() {
+            tx.rollback()
+                .await
+                .map_err(ApplyError::database("roll back"))?;
+            return Ok(lost);
+        }
+        if !batch.applied.is_empty() {
+            self.projection.apply(&mut tx, &batch.applied).await?;
+        }
+        self.checkpoint(&mut tx, batch)
+            .await
+            .map_err(ApplyError::database("write checkpoints"))?;
+        tx.commit().await.map_err(ApplyError::database("commit"))?;
+        let name = self.options.name.clone();
+        histogram!("runledger_projection_batch_seconds", "projection" => name)
+            .record(begun.elapsed().as_secs_f64());
+        Ok(Vec::new())
+    }
+
+    async fn checkpoint(
+        &self,
+        tx: &mut Transaction<'static, Postgres>,
+        batch: &Batch,
+    ) -> Result<(), sqlx::Error> {
+        let every = store::CHECKPOINT_EVERY;
+        let passed = batch
+            .before
+            .iter()
+            .zip(&batch.after)
+            .filter(|(before, after)| before.record_count / every != after.record_count / every)
+            .map(|(_, after)| after);
+        store::checkpoint(tx, self.generation, passed, self.clock.now()).await
+    }
+
+    /// After weather at an unknown moment: whether the batch's transaction went through after all.
+    /// The rolling hash tells: nobody else can have brought a cursor to the same one but by the
+    /// same records.
+    async fn was_committed(&self, batch: &Batch) -> Result<bool, Error> {
+        let partitions: Vec<Partition> =
+            batch.after.iter().map(|cursor| cursor.partition).collect();
+        let (pool, generation) = (&self.pool, self.generation);
+        let load =
+            || async { store::load(&mut *pool.acquire().await?, generation, &partitions).await };
+        let Some(now) = self.weather.outlast("load the cursors", load).await? else {
+            return Ok(false);
+        };
+        Ok(batch.after.iter().all(|after| {
+            now.iter().any(|cursor| {
+                cursor.partition == after.partition
+                    && cursor.next_offset == after.next_offset
+                    && cursor.rolling_hash == after.rolling_hash
+            })
+        }))
+    }
+
+    /// Other processes own these partitions: leave them, and keep of the batch what is ours.
+    fn lose(&mut self, lost: &[Partition], batch: &mut Batch) {
+        for partition in lost {
+            warn!(%partition, "another process has moved this cursor; leaving the partition");
+            self.owned.remove(partition);
+            self.subscription.give_up(*partition);
+            counter!("runledger_projection_ownership_lost_total", "projection" => self.options.name.clone())
+                .increment(1);
+        }
+        batch.drop_partitions(lost);
+    }
+
+    fn settle(&mut self, batch: Batch) {
+        let name = self.options.name.clone();
+        counter!("runledger_projection_records_total", "projection" => name.clone())
+            .increment(batch.records as u64);
+        counter!("runledger_projection_batches_total", "projection" => name).increment(1);
+        self.lag.applied(&batch.after, self.clock.now());
+        self.subscription.hint(
+            batch
+                .after
+                .iter()
+                .map(|cursor| (cursor.partition, cursor.next_offset))
+                .collect(),
+        );
+        for cursor in batch.after {
+            if let Some(owned) = self.owned.get_mut(&cursor.partition) {
+                owned.cursor = cursor;
+            }
+        }
+    }
+
+    /// At a stop: where every cursor stands. Best effort, once: the cursor itself is safe already.
+    async fn checkpoint_all(&self) {
+        let write = async {
+            let mut connection = self.pool.acquire().await?;
+            let cursors = self.owned.values().map(|owned| &owned.cursor);
+            store::checkpoint(&mut connection, self.generation, cursors, self.clock.now()).await
+        };
+        if let Err(error) = write.await {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "no checkpoint was written at the stop"
+            );
+        }
+    }
+}

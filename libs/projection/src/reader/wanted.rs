@@ -1,0 +1,111 @@
+use runledger_domain::fault::{Fault, Kind};
+use runledger_domain::log::Position;
+
+use super::Cursors;
+
+/// The positions that a read must not be older than; at most one a partition.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted(Vec<Position>);
+
+/// Whether cursors are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Reached,
+    /// The first position that is not reached.
+    Behind(Position),
+}
+
+impl Wanted {
+    pub(super) fn new(positions: impl IntoIterator<Item = Position>) -> Self {
+        Self(positions.into_iter().collect())
+    }
+
+    /// # Errors
+    /// A token of another incarnation: waiting will not make it mean anything here.
+    pub(super) fn compare(&self, cursors: &Cursors) -> Result<Wish, Fault> {
+        let mut behind = None;
+        for position in &self.0 {
+            let cursor = cursors.get(&position.partition);
+            match cursor.and_then(|cursor| cursor.incarnation) {
+                Some(incarnation) if incarnation != position.incarnation => {
+                    return Err(Fault::new(
+                        Kind::Invalid,
+                        "TOKEN_INCARNATION",
+                        format!(
+                            "the token comes from another incarnation of {}: the log was replaced since; \
+                             forget the tokens from before",
+                            position.partition
+                        ),
+                    ));
+                }
+                Some(_) | None => {}
+            }
+            if cursor.is_none_or(|cursor| cursor.next_offset <= position.offset) {
+                behind.get_or_insert(*position);
+            }
+        }
+        Ok(behind.map_or(Wish::Reached, Wish::Behind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use runledger_domain::ids::Incarnation;
+    use runledger_domain::log::{Family, Partition};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::cursor::Cursor;
+
+    fn position(number: u32, offset: u64, incarnation: u128) -> Position {
+        Position {
+            partition: Partition {
+                family: Family::Run,
+                number,
+            },
+            incarnation: Incarnation::new(Uuid::from_u128(incarnation)),
+            offset,
+        }
+    }
+
+    fn cursors(next_offset: u64) -> Cursors {
+        let at = position(0, 0, 1);
+        let cursor = Cursor {
+            next_offset,
+            incarnation: Some(at.incarnation),
+            ..Cursor::new(at.partition)
+        };
+        Cursors::from([(at.partition, cursor)])
+    }
+
+    #[test]
+    fn a_position_is_reached_when_the_cursor_is_past_it() {
+        let wanted = Wanted::new([position(0, 7, 1)]);
+        assert_eq!(wanted.compare(&cursors(8)).unwrap(), Wish::Reached);
+        assert_eq!(
+            wanted.compare(&cursors(7)).unwrap(),
+            Wish::Behind(position(0, 7, 1))
+        );
+        assert_eq!(
+            wanted.compare(&Cursors::new()).unwrap(),
+            Wish::Behind(position(0, 7, 1))
+        );
+    }
+
+    #[test]
+    fn another_incarnation_is_refused_even_when_another_partition_is_behind() {
+        let wanted = Wanted::new([position(1, 7, 1), position(0, 7, 2)]);
+        assert_eq!(
+            wanted.compare(&cursors(8)).unwrap_err().reason,
+            "TOKEN_INCARNATION"
+        );
+    }
+
+    #[test]
+    fn nothing_wanted_is_always_reached() {
+        assert_eq!(
+            Wanted::new([]).compare(&Cursors::new()).unwrap(),
+            Wish::Reached
+        );
+    }
+}

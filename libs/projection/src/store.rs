@@ -1,0 +1,226 @@
+//! Cursors and checkpoints in Postgres: the truth of how far a projection has come.
+//!
+//! Names are unqualified: a projection's pool looks them up in the schema of its service.
+
+use std::collections::BTreeMap;
+
+use runledger_domain::digest::Digest;
+use runledger_domain::ids::Incarnation;
+use runledger_domain::log::{Family, Partition};
+use runledger_domain::time::Timestamp;
+use sqlx::{FromRow, PgConnection, PgExecutor};
+use uuid::Uuid;
+
+use crate::cursor::Cursor;
+
+/// A checkpoint is written whenever a cursor passes a multiple of this, and when its owner stops.
+pub(crate) const CHECKPOINT_EVERY: u64 = 10_000;
+
+#[derive(FromRow)]
+struct Row {
+    family: String,
+    partition: i32,
+    incarnation: Option<Uuid>,
+    next_offset: i64,
+    last_digest: Option<Vec<u8>>,
+    chain_head: Option<Vec<u8>>,
+    voids_in_a_row: i32,
+    record_count: i64,
+    rolling_hash: Vec<u8>,
+    last_recorded_at: Option<Timestamp>,
+}
+
+impl Row {
+    fn into_cursor(self) -> Result<Cursor, sqlx::Error> {
+        let malformed =
+            |what: &'static str| sqlx::Error::Decode(format!("cursor: malformed {what}").into());
+        let hash = |bytes: Vec<u8>, what| Digest::try_from(bytes).map_err(|_| malformed(what));
+        let family: Family = self.family.parse().map_err(|_| malformed("family"))?;
+        let number = u32::try_from(self.partition).map_err(|_| malformed("partition"))?;
+        Ok(Cursor {
+            partition: Partition { family, number },
+            incarnation: self.incarnation.map(Incarnation::new),
+            next_offset: u64::try_from(self.next_offset).map_err(|_| malformed("next_offset"))?,
+            last_digest: self
+                .last_digest
+                .map(|bytes| hash(bytes, "last_digest"))
+                .transpose()?,
+            chain_head: self
+                .chain_head
+                .map(|bytes| hash(bytes, "chain_head"))
+                .transpose()?,
+            voids_in_a_row: u32::try_from(self.voids_in_a_row)
+                .map_err(|_| malformed("voids_in_a_row"))?,
+            record_count: u64::try_from(self.record_count)
+                .map_err(|_| malformed("record_count"))?,
+            rolling_hash: hash(self.rolling_hash, "rolling_hash")?,
+            last_recorded_at: self.last_recorded_at,
+        })
+    }
+}
+
+/// Columns of many cursors, to be bound as arrays.
+#[derive(Default)]
+struct Columns {
+    families: Vec<&'static str>,
+    partitions: Vec<i32>,
+    incarnations: Vec<Option<Uuid>>,
+    next_offsets: Vec<i64>,
+    last_digests: Vec<Option<Vec<u8>>>,
+    chain_heads: Vec<Option<Vec<u8>>>,
+    voids_in_a_row: Vec<i32>,
+    record_counts: Vec<i64>,
+    rolling_hashes: Vec<Vec<u8>>,
+    last_recorded_ats: Vec<Option<Timestamp>>,
+}
+
+impl Columns {
+    fn of<'a>(cursors: impl IntoIterator<Item = &'a Cursor>) -> Self {
+        let mut columns = Self::default();
+        for cursor in cursors {
+            columns.families.push(cursor.partition.family.as_str());
+            columns.partitions.push(number(cursor.partition));
+            columns
+                .incarnations
+                .push(cursor.incarnation.map(Incarnation::as_uuid));
+            columns.next_offsets.push(signed(cursor.next_offset));
+            columns.last_digests.push(cursor.last_digest.map(Vec::from));
+            columns.chain_heads.push(cursor.chain_head.map(Vec::from));
+            columns
+                .voids_in_a_row
+                .push(i32::try_from(cursor.voids_in_a_row).unwrap_or(i32::MAX));
+            columns.record_counts.push(signed(cursor.record_count));
+            columns.rolling_hashes.push(cursor.rolling_hash.to_vec());
+            columns.last_recorded_ats.push(cursor.last_recorded_at);
+        }
+        columns
+    }
+}
+
+/// Postgres has no unsigned numbers. Kafka's offsets are signed too, so nothing is cut.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn number(partition: Partition) -> i32 {
+    i32::try_from(partition.number).unwrap_or(i32::MAX)
+}
+
+/// The generation that is served now.
+pub(crate) async fn active_generation(db: impl PgExecutor<'_>) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar("SELECT generation FROM active_generation")
+        .fetch_one(db)
+        .await
+}
+
+/// All cursors of the generation that is served, as this snapshot has them.
+pub(crate) async fn active(
+    db: impl PgExecutor<'_>,
+) -> Result<BTreeMap<Partition, Cursor>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(include_str!("../sql/select_active_cursors.sql"))
+        .fetch_all(db)
+        .await?;
+    rows.into_iter()
+        .map(|row| Ok(row.into_cursor()?).map(|cursor| (cursor.partition, cursor)))
+        .collect()
+}
+
+/// The cursors of some partitions; makes those that are missing.
+pub(crate) async fn load(
+    db: &mut PgConnection,
+    generation: i32,
+    partitions: &[Partition],
+) -> Result<Vec<Cursor>, sqlx::Error> {
+    let families: Vec<&str> = partitions
+        .iter()
+        .map(|partition| partition.family.as_str())
+        .collect();
+    let numbers: Vec<i32> = partitions
+        .iter()
+        .map(|partition| number(*partition))
+        .collect();
+    sqlx::query(include_str!("../sql/insert_missing_cursors.sql"))
+        .bind(generation)
+        .bind(&families)
+        .bind(&numbers)
+        .execute(&mut *db)
+        .await?;
+    let rows: Vec<Row> = sqlx::query_as(include_str!("../sql/select_cursors.sql"))
+        .bind(generation)
+        .bind(&families)
+        .bind(&numbers)
+        .fetch_all(db)
+        .await?;
+    rows.into_iter().map(Row::into_cursor).collect()
+}
+
+/// Moves cursors from `before` to `after`, each only if it still stands where `before` says, and
+/// locks them until the transaction ends. Returns the partitions that did not stand there: another
+/// process owns them now, and nothing of this batch may be committed.
+pub(crate) async fn guard(
+    db: &mut PgConnection,
+    generation: i32,
+    before: &[Cursor],
+    after: &[Cursor],
+) -> Result<Vec<Partition>, sqlx::Error> {
+    let columns = Columns::of(after);
+    let expected: Vec<i64> = before
+        .iter()
+        .map(|cursor| signed(cursor.next_offset))
+        .collect();
+    let moved: Vec<(String, i32)> = sqlx::query_as(include_str!("../sql/update_cursors.sql"))
+        .bind(generation)
+        .bind(&columns.families)
+        .bind(&columns.partitions)
+        .bind(&expected)
+        .bind(&columns.next_offsets)
+        .bind(&columns.incarnations)
+        .bind(&columns.last_digests)
+        .bind(&columns.chain_heads)
+        .bind(&columns.voids_in_a_row)
+        .bind(&columns.record_counts)
+        .bind(&columns.rolling_hashes)
+        .bind(&columns.last_recorded_ats)
+        .fetch_all(db)
+        .await?;
+    let stayed = |partition: Partition| {
+        !moved.iter().any(|(family, moved)| {
+            *family == partition.family.as_str() && *moved == number(partition)
+        })
+    };
+    Ok(after
+        .iter()
+        .map(|cursor| cursor.partition)
+        .filter(|partition| stayed(*partition))
+        .collect())
+}
+
+/// Writes down where cursors stand. Writing the same place twice changes nothing.
+pub(crate) async fn checkpoint<'a>(
+    db: &mut PgConnection,
+    generation: i32,
+    cursors: impl IntoIterator<Item = &'a Cursor>,
+    at: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let columns = Columns::of(
+        cursors
+            .into_iter()
+            .filter(|cursor| cursor.incarnation.is_some()),
+    );
+    if columns.families.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(include_str!("../sql/insert_checkpoints.sql"))
+        .bind(generation)
+        .bind(&columns.families)
+        .bind(&columns.partitions)
+        .bind(&columns.next_offsets)
+        .bind(&columns.incarnations)
+        .bind(&columns.record_counts)
+        .bind(&columns.rolling_hashes)
+        .bind(&columns.chain_heads)
+        .bind(at)
+        .execute(db)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! Stories over the real stack: real Kafka, real Postgres, real processes.
