@@ -43,7 +43,7 @@ COMMENT ON TABLE runs.checkpoints IS 'Continuity: count, rolling hash and chain 
 
 -- Which generation of the read model is served. One row.
 CREATE TABLE runs.active_generation (
-    only        boolean PRIMARY KEY DEFAULT true CHECK (only),
+    one_row     boolean PRIMARY KEY DEFAULT true CHECK (one_row),
     generation  integer NOT NULL
 );
 INSERT INTO runs.active_generation (generation) VALUES (1);
