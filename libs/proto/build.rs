@@ -18,10 +18,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(&files, [root])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
     tonic_prost_build::configure()
         .bytes(".runledger.log.v1")
         .btree_map(".")
-        .compile_fds(descriptors)?;
+        .codec_path("crate::codec::WireCodec")
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }
 

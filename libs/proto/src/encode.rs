@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::Bytes;
-use prost::Message as _;
+use prost::{Message as _, length_delimiter_len};
 use runledger_domain::log::{Genesis, Kind, Position, Record};
 use runledger_domain::scope::Actor;
 use runledger_domain::time::{Timestamp, micros};
@@ -72,8 +72,8 @@ pub fn payload(fact: &Fact) -> (&'static str, Vec<u8>) {
 /// The value of a record, as it lies in the log.
 pub fn record(record: &Record) -> Vec<u8> {
     log::v1::Record {
-        id: uuid(record.id.as_uuid()),
-        tenant_id: uuid(record.scope.tenant.as_uuid()),
+        id: id_bytes(record.id.as_uuid()),
+        tenant_id: id_bytes(record.scope.tenant.as_uuid()),
         mode: common::v1::Mode::from(record.scope.mode).into(),
         stream: record.stream.as_str().to_owned(),
         kind: log::v1::Kind::from(record.kind).into(),
@@ -83,7 +83,7 @@ pub fn record(record: &Record) -> Vec<u8> {
         actor: Some(actor(&record.actor)),
         cause_id: record
             .cause
-            .map(|id| uuid(id.as_uuid()))
+            .map(|id| id_bytes(id.as_uuid()))
             .unwrap_or_default(),
         request_digest: Bytes::copy_from_slice(&record.request_digest),
         key_id: String::new(),
@@ -92,18 +92,46 @@ pub fn record(record: &Record) -> Vec<u8> {
     .encode_to_vec()
 }
 
+/// How many bytes [`record`] makes of it, without making them.
+pub fn record_bytes(record: &Record) -> usize {
+    const UUID: usize = 16;
+    const WORD: usize = 2;
+    let field = |len: usize| {
+        // A key of one byte, as all our field numbers have, the length, and what it is the length of.
+        if len == 0 {
+            0
+        } else {
+            1 + length_delimiter_len(len) + len
+        }
+    };
+    let time = |at: Timestamp| {
+        let len = timestamp(at).encoded_len();
+        1 + length_delimiter_len(len) + len
+    };
+    2 * field(UUID)
+        + 2 * WORD
+        + field(record.stream.as_str().len())
+        + field(record.type_name.len())
+        + time(record.occurred_at)
+        + time(record.recorded_at)
+        + field(field(uuid::fmt::Hyphenated::LENGTH) + 2 * WORD)
+        + record.cause.map_or(0, |_| field(UUID))
+        + field(record.request_digest.len())
+        + field(record.payload.len())
+}
+
 /// The value of the first record of a partition. Its id is the incarnation; it has no scope, no
 /// stream and no actor.
 pub fn genesis(genesis: &Genesis, recorded_at: Timestamp) -> Vec<u8> {
     let payload = log::v1::Genesis {
-        incarnation: uuid(genesis.incarnation.as_uuid()),
+        incarnation: id_bytes(genesis.incarnation.as_uuid()),
         topic: genesis.topic.clone(),
         partition: genesis.partition,
         partition_count: genesis.partition_count,
         hash_version: genesis.hash_version,
     };
     log::v1::Record {
-        id: uuid(genesis.incarnation.as_uuid()),
+        id: id_bytes(genesis.incarnation.as_uuid()),
         kind: log::v1::Kind::from(Kind::Genesis).into(),
         r#type: types::GENESIS.to_owned(),
         occurred_at: Some(timestamp(recorded_at)),
@@ -183,7 +211,7 @@ impl From<&Fact> for run::v1::timeline_item::Fact {
     }
 }
 
-fn uuid(id: Uuid) -> Bytes {
+fn id_bytes(id: Uuid) -> Bytes {
     Bytes::copy_from_slice(id.as_bytes())
 }
 

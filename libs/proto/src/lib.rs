@@ -5,6 +5,7 @@
 //! Must never: let a missing or malformed field past `decode`, or be asked to decode and re-encode
 //! a stored record (unknown fields would be lost: carry the original bytes).
 
+pub mod codec;
 pub mod decode;
 pub mod encode;
 pub mod types;

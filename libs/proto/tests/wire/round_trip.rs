@@ -98,7 +98,9 @@ proptest! {
 
     #[test]
     fn a_record_comes_back_as_it_was_stored(record in any_record()) {
-        prop_assert_eq!(decode::record(&encode::record(&record)).unwrap(), Stored::Record(record));
+        let bytes = encode::record(&record);
+        prop_assert_eq!(encode::record_bytes(&record), bytes.len());
+        prop_assert_eq!(decode::record(&bytes).unwrap(), Stored::Record(record));
     }
 
     #[test]
