@@ -1,7 +1,9 @@
 //! The log in Kafka.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use metrics::{Counter, Histogram, counter, histogram};
@@ -30,6 +32,8 @@ use reader::Reader;
 
 /// Most questions that block a thread at one time.
 const QUESTIONS_MAX: usize = 8;
+/// How long a question rests before it is asked again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// The log in Kafka. Dropping it lets the producer finish, on a thread of its own, for 2 s at most.
 ///
@@ -102,8 +106,8 @@ impl Kafka {
     ) -> Result<BTreeMap<Family, Arc<[Genesis]>>, Error> {
         let mut genesis = BTreeMap::new();
         for family in entries.iter().map(|entry| entry.record.stream.family()) {
-            if !genesis.contains_key(&family) {
-                genesis.insert(family, self.genesis(family).await?);
+            if let Slot::Vacant(missing) = genesis.entry(family) {
+                missing.insert(self.genesis(family).await?);
             }
         }
         Ok(genesis)
@@ -242,18 +246,17 @@ impl Log for Kafka {
     }
 
     async fn watermark(&self, partition: Partition) -> Result<u64, Error> {
-        self.ask(move |core| {
-            let topic = core.topics.name(partition.family);
-            let number = i32::try_from(partition.number).unwrap_or(i32::MAX);
-            match core
-                .producer()
-                .watermarks(topic, number, core.config.request_timeout)
-            {
-                Ok((_, high)) => Ok(u64::try_from(high).unwrap_or_default()),
-                Err(error) => Err(reader::fault("reading the watermark", topic, error)),
+        let deadline = Instant::now() + self.core.config.request_timeout;
+        loop {
+            let asked = self.ask(move |core| core.watermark(partition)).await;
+            match asked {
+                // A partition that has just got its leader is refused for a moment.
+                Err(Error::Unavailable { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(AGAIN).await
+                }
+                answer => return answer,
             }
-        })
-        .await
+        }
     }
 
     fn subscribe(&self, options: SubscriptionOptions) -> Result<Subscription, Error> {

@@ -135,7 +135,7 @@ mod tests {
         let headers = Headers::parse(
             fact.iter()
                 .copied()
-                .chain([("other", None), (TRACE, Some(b"\xff"))]),
+                .chain([("other", None), (TRACE, Some(&b"\xff"[..]))]),
         )
         .unwrap();
         assert_eq!((headers.kind, headers.trace), (Kind::Fact, None));

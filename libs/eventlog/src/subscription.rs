@@ -384,3 +384,147 @@ fn next_in_turn(queues: &BTreeMap<Partition, Queue>, last: Option<Partition>) ->
 pub(crate) fn count(value: usize) -> f64 {
     value as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use runledger_domain::ids::Incarnation;
+    use runledger_domain::log::Position;
+
+    use super::*;
+    use crate::stored::HeaderFault;
+
+    fn partition(number: u32) -> Partition {
+        Partition {
+            family: Family::Run,
+            number,
+        }
+    }
+
+    fn record(number: u32, offset: u64) -> Stored {
+        let incarnation = Incarnation::new(uuid::Uuid::nil());
+        Stored {
+            position: Position {
+                partition: partition(number),
+                incarnation,
+                offset,
+            },
+            key: Bytes::new(),
+            value: Bytes::from_static(&[0; 10]),
+            headers: Err(HeaderFault::Missing("kind")),
+            log_timestamp: None,
+        }
+    }
+
+    /// A member that owns partitions 0 to 2 and has started them.
+    fn shared(records_max: usize) -> Arc<Shared> {
+        let mut options = SubscriptionOptions::new("g", "i", &[Family::Run]);
+        options.queue_records = records_max;
+        let shared = Shared::new(&options);
+        let partitions: Vec<_> = (0..3).map(partition).collect();
+        shared.assigned(partitions.clone());
+        assert!(matches!(shared.next_event(), Some(Event::Assigned(told)) if told == partitions));
+        for (partition, _, epoch) in shared.admit(partitions.iter().map(|one| (*one, 0)).collect())
+        {
+            assert!(shared.open(partition, epoch));
+        }
+        shared
+    }
+
+    #[test]
+    fn partitions_take_turns_and_keep_their_order() {
+        let shared = shared(1_000);
+        for offset in 0..200 {
+            shared.push(record(0, offset));
+        }
+        shared.push(record(2, 0));
+        let taken = shared.take(100, usize::MAX);
+        let numbers: Vec<_> = taken
+            .iter()
+            .map(|one| one.position.partition.number)
+            .collect();
+        assert_eq!(numbers, [vec![0; 64], vec![2], vec![0; 35]].concat());
+        let rest = shared.take(usize::MAX, usize::MAX);
+        let offsets: Vec<_> = taken
+            .iter()
+            .chain(&rest)
+            .filter(|one| one.position.partition == partition(0))
+            .map(|one| one.position.offset)
+            .collect();
+        assert_eq!(offsets, (0..200).collect::<Vec<_>>());
+        assert!(shared.take(1, 1).is_empty());
+    }
+
+    #[test]
+    fn a_take_is_bounded_in_bytes_but_takes_one() {
+        let shared = shared(1_000);
+        for offset in 0..10 {
+            shared.push(record(1, offset));
+        }
+        assert_eq!(shared.take(100, 35).len(), 3);
+        assert_eq!(shared.take(100, 1).len(), 1);
+        assert_eq!(shared.take(0, 100).len(), 0);
+    }
+
+    #[test]
+    fn records_are_told_once_and_again_when_some_are_left() {
+        let shared = shared(1_000);
+        assert!(shared.next_event().is_none());
+        shared.push(record(0, 0));
+        shared.push(record(0, 1));
+        assert!(matches!(shared.next_event(), Some(Event::Records)));
+        assert!(shared.next_event().is_none());
+        assert_eq!(shared.take(1, 100).len(), 1);
+        assert!(matches!(shared.next_event(), Some(Event::Records)));
+        assert_eq!(shared.take(1, 100).len(), 1);
+        assert!(shared.next_event().is_none());
+    }
+
+    #[test]
+    fn a_queue_is_full_low_again_and_never_drops() {
+        let shared = shared(4);
+        let levels: Vec<_> = (0..5)
+            .map(|offset| shared.push(record(0, offset)).unwrap())
+            .collect();
+        assert_eq!(
+            levels,
+            [
+                Level::Low,
+                Level::Half,
+                Level::Half,
+                Level::Full,
+                Level::Full
+            ]
+        );
+        assert_eq!(shared.take(4, 100).len(), 4);
+        assert_eq!(shared.level(partition(0)), Some(Level::Low));
+        assert_eq!(shared.push(record(9, 0)), None);
+    }
+
+    #[test]
+    fn a_start_for_an_earlier_assignment_is_nothing() {
+        let shared = shared(4);
+        let one = partition(0);
+        shared.push(record(0, 0));
+        shared.revoked(vec![one]);
+        shared.assigned(vec![one]);
+        assert!(matches!(shared.next_event(), Some(Event::Revoked(told)) if told == [one]));
+        // Told of neither the new assignment nor its records.
+        assert!(shared.admit(vec![(one, 7)]).is_empty());
+        assert!(shared.take(10, 100).is_empty());
+        assert!(matches!(shared.next_event(), Some(Event::Assigned(told)) if told == [one]));
+        let [(_, 7, epoch)] = shared.admit(vec![(one, 7)])[..] else {
+            panic!()
+        };
+        shared.revoked(vec![one]);
+        assert!(!shared.open(one, epoch));
+    }
+
+    #[test]
+    fn what_came_and_went_unheard_is_not_told() {
+        let shared = shared(4);
+        shared.assigned(vec![partition(5)]);
+        shared.revoked(vec![partition(5)]);
+        assert!(shared.next_event().is_none());
+    }
+}

@@ -27,7 +27,7 @@ pub struct Token(BTreeMap<Partition, (Incarnation, u64)>);
 /// Why a text is no token, or tokens cannot be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
-    #[error("is longer than any token")]
+    #[error("is longer than any token; pass it unchanged")]
     TooLong,
     #[error("is not a token as it was handed out; pass it unchanged")]
     Malformed,
@@ -80,6 +80,9 @@ impl Token {
             return Err(InvalidToken::Version);
         }
         let mut token = Self::default();
+        if rest.is_empty() {
+            return Err(InvalidToken::Malformed);
+        }
         while !rest.is_empty() {
             let (partition, place) = take_position(&mut rest).ok_or(InvalidToken::Malformed)?;
             // In order and each once: a token has one text.
@@ -198,4 +201,98 @@ fn take_varint(rest: &mut &[u8]) -> Option<u64> {
     let value = prost::encoding::decode_varint(rest).ok()?;
     // The shortest form only: a token has one text.
     (prost::encoding::encoded_len_varint(value) == before.len() - rest.len()).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    prop_compose! {
+        fn position()(family in 0..Family::ALL.len(), number in 0u32..128, id: u128, offset in 0u64..1 << 49) -> Position {
+            Position {
+                partition: Partition { family: Family::ALL[family], number },
+                incarnation: Incarnation::new(Uuid::from_u128(id)),
+                offset,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_is_its_text(positions in vec(position(), 0..POSITIONS_MAX)) {
+            let token = Token::from_positions(positions);
+            let text = token.to_string();
+            prop_assert!(text.len() <= TEXT_CHARS_MAX);
+            prop_assert_eq!(Token::parse(&text), Ok(token));
+        }
+
+        #[test]
+        fn any_text_is_a_token_or_refused(text in ".{0,200}") {
+            drop(Token::parse(&text));
+        }
+
+        #[test]
+        fn any_bytes_with_a_good_checksum_are_a_token_with_that_text_or_refused(mut bytes: Vec<u8>, versioned: bool) {
+            if versioned {
+                bytes.insert(0, VERSION);
+            }
+            let checksum = checksum_of(&bytes);
+            bytes.extend_from_slice(&checksum);
+            let text = URL_SAFE_NO_PAD.encode(bytes);
+            if let Ok(token) = Token::parse(&text) {
+                prop_assert_eq!(token.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn a_changed_letter_is_noticed(positions in vec(position(), 1..5), at: usize, letter in "[A-Za-z0-9_-]") {
+            let text = Token::from_positions(positions).to_string();
+            let at = at % text.len();
+            let changed = format!("{}{letter}{}", &text[..at], &text[at + 1..]);
+            prop_assume!(changed != text);
+            prop_assert!(Token::parse(&changed).is_err());
+        }
+
+        #[test]
+        fn merging_takes_the_later(positions in vec(position(), 0..20), more in vec(position(), 0..20)) {
+            let (one, two) = (Token::from_positions(positions.clone()), Token::from_positions(more.clone()));
+            let mut merged = one.clone();
+            match merged.merge(&two) {
+                Ok(()) => {
+                    for position in one.positions().chain(two.positions()) {
+                        let (_, offset) = merged.0[&position.partition];
+                        prop_assert!(offset >= position.offset);
+                    }
+                }
+                Err(error) => {
+                    prop_assert_eq!(error, InvalidToken::OtherIncarnation);
+                    prop_assert_eq!(merged, one);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_said_why() {
+        assert_eq!(Token::parse(""), Ok(Token::default()));
+        assert_eq!(Token::default().to_string(), "");
+        assert_eq!(
+            Token::parse(&"A".repeat(TEXT_CHARS_MAX + 1)),
+            Err(InvalidToken::TooLong)
+        );
+        assert_eq!(Token::parse("AQ=="), Err(InvalidToken::Malformed));
+        let newer = [&[2][..], &checksum_of(&[2])].concat();
+        assert_eq!(
+            Token::parse(&URL_SAFE_NO_PAD.encode(newer)),
+            Err(InvalidToken::Version)
+        );
+        let bare = [&[VERSION][..], &checksum_of(&[VERSION])].concat();
+        assert_eq!(
+            Token::parse(&URL_SAFE_NO_PAD.encode(bare)),
+            Err(InvalidToken::Malformed)
+        );
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use runledger_domain::log::{Family, Genesis};
+use runledger_domain::log::{Family, Genesis, Partition};
 
 use super::config::Config;
 use super::producer::Producer;
@@ -89,6 +89,19 @@ impl Core {
         Ok(genesis)
     }
 
+    /// The next offset to be written. Blocks.
+    pub(super) fn watermark(&self, partition: Partition) -> Result<u64, Error> {
+        let topic = self.topics.name(partition.family);
+        let number = i32::try_from(partition.number).unwrap_or(i32::MAX);
+        match self
+            .producer()
+            .watermarks(topic, number, self.config.request_timeout)
+        {
+            Ok((_, high)) => Ok(u64::try_from(high).unwrap_or_default()),
+            Err(error) => Err(reader::fault("reading the watermark", topic, error)),
+        }
+    }
+
     fn forget_genesis(&self) {
         self.genesis
             .lock()
@@ -143,17 +156,11 @@ impl Core {
     }
 
     fn look(&self) -> bool {
-        let topic = self.topics.name(Family::Run);
-        match self
-            .producer()
-            .watermarks(topic, 0, self.config.request_timeout)
-        {
-            Ok(_) => true,
-            Err(error) => !matches!(
-                reader::fault("looking for Kafka", topic, error),
-                Error::Unavailable { .. }
-            ),
-        }
+        let asked = self.watermark(Partition {
+            family: Family::Run,
+            number: 0,
+        });
+        !matches!(asked, Err(Error::Unavailable { .. }))
     }
 }
 

@@ -1,7 +1,5 @@
 //! Making topics and their Genesis records.
 
-use std::time::Duration;
-
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfig;
@@ -10,15 +8,13 @@ use runledger_domain::log::{Family, Partition};
 use runledger_domain::time::Timestamp;
 use tokio::time::Instant;
 
-use super::Kafka;
 use super::core::Core;
 use super::reader::{Reader, fault};
+use super::{AGAIN, Kafka};
 use crate::error::Error;
 use crate::wire::{self, Encoded, TOPIC_BYTES_MAX};
 
 const DOING: &str = "making topics";
-/// How long a new topic is given between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Makes the topics that are missing, and refuses those that Kafka might trim.
 pub(super) async fn topics(core: &Core, families: &[Family]) -> Result<(), Error> {
@@ -138,7 +134,7 @@ async fn partitions(kafka: &Kafka, family: Family, deadline: Instant) -> Result<
             .await;
         match asked {
             Err(Error::NoTopic { .. } | Error::Unavailable { .. }) if Instant::now() < deadline => {
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(AGAIN).await;
             }
             answer => return answer,
         }

@@ -14,6 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use runledger_domain::ids::Incarnation;
 use runledger_domain::log::{Genesis, Partition, Position};
 
+use super::AGAIN;
 use super::config::Config;
 use crate::error::Error;
 use crate::stored::{Headers, Stored};
@@ -148,17 +149,27 @@ impl Reader {
         }
     }
 
+    /// Low and high watermark.
     pub(super) fn watermarks(&self, topic: &str, partition: u32) -> Result<(u64, u64), Error> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
         let number = i32::try_from(partition).unwrap_or(i32::MAX);
-        let (low, high) = self
-            .consumer
-            .fetch_watermarks(topic, number, left)
-            .map_err(|error| fault("reading the watermark", topic, error))?;
-        Ok((
-            u64::try_from(low).unwrap_or_default(),
-            u64::try_from(high).unwrap_or_default(),
-        ))
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            let error = match self.consumer.fetch_watermarks(topic, number, left) {
+                Ok((low, high)) => {
+                    return Ok((
+                        u64::try_from(low).unwrap_or_default(),
+                        u64::try_from(high).unwrap_or_default(),
+                    ));
+                }
+                Err(error) => fault("reading the watermark", topic, error),
+            };
+            if !error.is_weather() || left.is_zero() {
+                return Err(error);
+            }
+            // A partition that has just got its leader is refused for a moment. Nothing is assigned
+            // yet, so this poll is a wait.
+            drop(self.consumer.poll(AGAIN));
+        }
     }
 
     fn assign(

@@ -1,0 +1,166 @@
+//! Kafka away, and Kafka misbehaving: on the client library's mock cluster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use runledger_domain::ids::Incarnation;
+use runledger_domain::log::{Family, Genesis, HASH_VERSION, Partition};
+use runledger_domain::time::{Clock, SystemClock};
+use runledger_eventlog::kafka::{Config, Kafka};
+use runledger_eventlog::{Error, Log, Outcome};
+use runledger_testkit::eventually;
+use tokio::time::Instant;
+
+use crate::given::{
+    PATIENCE, Reader, Shared, accepted, entry, group, numbered, options, scope, soon, unique,
+};
+
+const PARTITION: Partition = Partition {
+    family: Family::Run,
+    number: 0,
+};
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+/// One mock broker with the topic of runs, one partition, and its Genesis.
+fn cluster() -> (Cluster, Config) {
+    let cluster = MockCluster::new(1).unwrap();
+    let config = Config {
+        brokers: cluster.bootstrap_servers(),
+        prefix: "mock".into(),
+        request_timeout: Duration::from_secs(1),
+        ..Config::default()
+    };
+    let topic = "mock.run.v1";
+    cluster.create_topic(topic, 1, 1).unwrap();
+    let genesis = Genesis {
+        incarnation: Incarnation::new(unique()),
+        topic: topic.into(),
+        partition: 0,
+        partition_count: 1,
+        hash_version: HASH_VERSION,
+    };
+    let value = runledger_proto::encode::genesis(&genesis, SystemClock.now());
+    let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
+        .set("bootstrap.servers", &config.brokers)
+        .create()
+        .unwrap();
+    producer
+        .send(BaseRecord::<(), _>::to(topic).partition(0).payload(&value))
+        .map_err(|(error, _)| error)
+        .unwrap();
+    producer.flush(PATIENCE).unwrap();
+    (cluster, config)
+}
+
+async fn appends(log: &Kafka) -> Result<(), String> {
+    match log
+        .append(
+            vec![entry(scope(), "a", b"1")],
+            Instant::now() + Duration::from_secs(1),
+        )
+        .await
+    {
+        Ok(outcomes) if matches!(outcomes[..], [Outcome::Accepted(_)]) => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+#[tokio::test]
+async fn kafka_may_be_away_at_the_start_and_later() {
+    let (cluster, config) = cluster();
+    cluster.broker_down(1).unwrap();
+    let log = Kafka::connect(&config).unwrap();
+    let mut reader = Reader::new(&(Arc::clone(&log) as Shared), options(&group(), "a"));
+    let began = Instant::now();
+    let refused = log
+        .append(
+            vec![entry(scope(), "a", b"1")],
+            began + Duration::from_millis(500),
+        )
+        .await;
+    assert!(
+        matches!(refused, Err(Error::Unavailable { .. })),
+        "{refused:?}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(!log.healthy());
+
+    cluster.broker_up(1).unwrap();
+    eventually(PATIENCE, || appends(&log)).await;
+    eventually(PATIENCE, || async {
+        if log.healthy() {
+            Ok(())
+        } else {
+            Err("not healthy")
+        }
+    })
+    .await;
+    let mut cursors = BTreeMap::from([(PARTITION, 0)]);
+    while cursors[&PARTITION] < 2 {
+        reader.step(&mut cursors, 100).await;
+    }
+
+    cluster.broker_down(1).unwrap();
+    eventually(PATIENCE, || async {
+        if log.healthy() {
+            Err("still healthy")
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    assert!(appends(&log).await.is_err());
+    cluster.broker_up(1).unwrap();
+    eventually(PATIENCE, || appends(&log)).await;
+    let watermark = log.watermark(PARTITION).await.unwrap();
+    while cursors[&PARTITION] < watermark {
+        reader.step(&mut cursors, 100).await;
+    }
+}
+
+#[tokio::test]
+async fn a_lost_acknowledgement_is_retried_and_a_report_without_offset_gets_the_last() {
+    let (cluster, config) = cluster();
+    let log = Kafka::connect(&config).unwrap();
+    eventually(PATIENCE, || appends(&log)).await;
+    let produce = RDKafkaApiKey::Produce;
+    cluster.request_errors(
+        produce,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT],
+    );
+    accepted(log.append(numbered(scope(), 1, 3), soon()).await.unwrap());
+
+    let last = log.watermark(PARTITION).await.unwrap() - 1;
+    cluster.request_errors(
+        produce,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER],
+    );
+    let positions = accepted(log.append(numbered(scope(), 1, 1), soon()).await.unwrap());
+    assert_eq!(positions[0].offset, last);
+}
+
+#[tokio::test]
+async fn a_producer_that_fails_for_good_is_replaced() {
+    let (cluster, config) = cluster();
+    let log = Kafka::connect(&config).unwrap();
+    eventually(PATIENCE, || appends(&log)).await;
+    let lost = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER; 1];
+    cluster.request_errors(RDKafkaApiKey::Produce, &lost);
+    let outcomes = log.append(numbered(scope(), 1, 3), soon()).await.unwrap();
+    assert_eq!(outcomes, [Outcome::Unknown; 3]);
+    eventually(PATIENCE, || appends(&log)).await;
+    eventually(PATIENCE, || async {
+        if log.healthy() {
+            Ok(())
+        } else {
+            Err("not healthy")
+        }
+    })
+    .await;
+}
