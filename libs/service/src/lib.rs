@@ -12,6 +12,8 @@ pub mod auth;
 pub mod client;
 pub mod config;
 pub mod deadline;
+#[cfg(test)]
+mod fixtures;
 pub mod health;
 pub mod ids;
 pub mod limits;

@@ -218,3 +218,142 @@ pub fn writes_allowed(caller: &Caller) -> Result<(), Fault> {
         ),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{KillSwitch, Limits};
+    use crate::fixtures::caller;
+
+    fn limited(records_per_second: u64, bytes_per_second: u64) -> Caller {
+        let limits = Limits {
+            records_per_second,
+            bytes_per_second,
+            commands_per_second: 1,
+        };
+        Caller { limits, ..caller() }
+    }
+
+    fn buckets(replicas: u32) -> Buckets {
+        Buckets::new(&Config {
+            replicas,
+            scopes_max: 100,
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_holds_twice_its_rate_and_fills_with_time() {
+        let (buckets, caller) = (buckets(1), limited(100, 1_000_000));
+        let start = Instant::now();
+        assert!(buckets.take_at(&caller, 150, 0, start).is_ok());
+        assert!(buckets.take_at(&caller, 50, 0, start).is_ok());
+        let fault = buckets.take_at(&caller, 1, 0, start).unwrap_err();
+        assert_eq!(
+            (fault.kind, fault.reason),
+            (Kind::Exhausted, "RATE_LIMITED")
+        );
+        assert_eq!(fault.retry_after, Some(Duration::from_millis(10)));
+        assert!(
+            buckets
+                .take_at(&caller, 1, 0, start + Duration::from_millis(9))
+                .is_err()
+        );
+        assert!(
+            buckets
+                .take_at(&caller, 1, 0, start + Duration::from_millis(10))
+                .is_ok()
+        );
+        // Full again, and no fuller than full.
+        let later = start + Duration::from_secs(3_600);
+        assert!(buckets.take_at(&caller, 200, 0, later).is_ok());
+        assert!(buckets.take_at(&caller, 1, 0, later).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn both_or_neither() {
+        let (buckets, caller) = (buckets(1), limited(100, 1_000));
+        let start = Instant::now();
+        assert!(buckets.take_at(&caller, 1, 2_000, start).is_ok());
+        assert!(buckets.take_at(&caller, 199, 1, start).is_err());
+        assert!(buckets.take_at(&caller, 199, 0, start).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_never_be_allowed_says_so() {
+        let (buckets, caller) = (buckets(4), limited(100, 1_000_000));
+        // A quarter of 100 a second, twice: 50 at once.
+        assert!(buckets.take(&caller, 50, 0).is_ok());
+        let fault = buckets.take(&caller, 51, 0).unwrap_err();
+        assert_eq!(
+            (fault.kind, fault.reason),
+            (Kind::Precondition, "LIMIT_TOO_LOW")
+        );
+        assert!(fault.message.contains("(50)"), "{}", fault.message);
+        let none = limited(0, 0);
+        assert_eq!(
+            buckets.take(&none, 1, 1).unwrap_err().reason,
+            "LIMIT_TOO_LOW"
+        );
+        assert_eq!(
+            buckets
+                .take(&limited(u64::MAX, u64::MAX), u64::MAX, u64::MAX)
+                .unwrap_err()
+                .reason,
+            "LIMIT_TOO_LOW"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_changed_limit_takes_effect_at_once() {
+        let buckets = buckets(1);
+        assert!(buckets.take(&limited(10, 1_000), 20, 0).is_ok());
+        assert!(buckets.take(&limited(10, 1_000), 5, 0).is_err());
+        tokio::time::advance(Duration::from_millis(10)).await;
+        assert!(buckets.take(&limited(10_000, 1_000), 5, 0).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn scopes_do_not_share_and_operators_have_none() {
+        let buckets = buckets(1);
+        let live = limited(1, 1_000);
+        let sandbox = Caller {
+            scope: crate::fixtures::sandbox().scope,
+            ..live.clone()
+        };
+        assert!(buckets.take(&live, 2, 0).is_ok());
+        assert!(buckets.take(&live, 1, 0).is_err());
+        assert!(buckets.take(&sandbox, 2, 0).is_ok());
+        assert!(buckets.take_command(&live).is_ok() && buckets.take_command(&live).is_ok());
+        assert_eq!(
+            buckets.take_command(&live).unwrap_err().reason,
+            "RATE_LIMITED"
+        );
+        let operator = Caller {
+            scope: None,
+            ..live
+        };
+        assert_eq!(
+            buckets.take(&operator, 1, 0).unwrap_err().reason,
+            "SCOPE_REQUIRED"
+        );
+    }
+
+    #[test]
+    fn the_kill_switch_says_why() {
+        assert!(writes_allowed(&caller()).is_ok());
+        let kill_switch = Some(KillSwitch {
+            reason: "runaway agent".into(),
+            global: false,
+        });
+        let fault = writes_allowed(&Caller {
+            kill_switch,
+            ..caller()
+        })
+        .unwrap_err();
+        assert_eq!(
+            (fault.kind, fault.reason),
+            (Kind::Precondition, "KILL_SWITCH")
+        );
+        assert!(fault.message.contains("runaway agent"));
+    }
+}

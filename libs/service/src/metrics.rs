@@ -151,3 +151,59 @@ fn health(healths: &[Health]) -> (StatusCode, String) {
         text,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn metrics_and_health_are_shown() {
+        let config = Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+        };
+        let (ready, other) = (Health::new("ingest"), Health::new("directory"));
+        let (stop, mut running) = (CancellationToken::new(), JoinSet::new());
+        let one = bind(&config, vec![ready.clone()]).await.unwrap();
+        let both = bind(&config, vec![ready.clone(), other]).await.unwrap();
+        let (one_at, both_at) = (one.address(), both.address());
+        running.spawn(one.serve(stop.clone()));
+        running.spawn(both.serve(stop.clone()));
+
+        assert!(get(one_at, "/health").await.starts_with("HTTP/1.1 503"));
+        ready.set(true);
+        assert!(get(one_at, "/health").await.starts_with("HTTP/1.1 200"));
+        let answer = get(both_at, "/health").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 503")
+                && answer.contains("ingest ready\ndirectory not ready"),
+            "{answer}"
+        );
+
+        metrics::histogram!("runledger_test_seconds").record(0.02);
+        for address in [one_at, both_at] {
+            let answer = get(address, "/metrics").await;
+            assert!(answer.contains("runledger_build_info{version="), "{answer}");
+            assert!(
+                answer.contains("runledger_test_seconds_bucket{le=\"0.025\"} 1"),
+                "{answer}"
+            );
+        }
+        stop.cancel();
+        while let Some(ended) = running.join_next().await {
+            ended.unwrap().unwrap();
+        }
+    }
+}

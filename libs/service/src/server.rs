@@ -189,6 +189,7 @@ impl Server {
 
     /// Adds a generated service. Messages over [`MESSAGE_BYTES_MAX`] do not reach it.
     #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "adds a service, as tonic's own router does; no sum")]
     pub fn add<S>(mut self, service: S) -> Self
     where
         S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
