@@ -1,0 +1,1 @@
+   AND r.agent_id = $5

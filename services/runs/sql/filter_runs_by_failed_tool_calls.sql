@@ -1,0 +1,1 @@
+   AND (r.failed_tool_calls > 0) = $9

@@ -1,0 +1,1 @@
+   AND r.space_id = $6

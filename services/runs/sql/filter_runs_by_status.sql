@@ -1,0 +1,1 @@
+   AND r.status = ($4::text[])[1]

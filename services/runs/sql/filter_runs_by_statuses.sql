@@ -1,0 +1,1 @@
+   AND r.status = ANY ($4::text[])

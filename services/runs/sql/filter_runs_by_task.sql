@@ -1,0 +1,1 @@
+   AND r.task ILIKE $12

@@ -1,0 +1,1 @@
+   AND r.sorted_at >= $10

@@ -1,0 +1,238 @@
+//! Which records of a batch are new. Identity is (scope, stream, id); the first in the log wins, a
+//! copy changes nothing, and one with another content is counted on the record that stands.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use metrics::counter;
+use runledger_domain::digest::Digest;
+use runledger_domain::ids::{RecordId, TenantId};
+use runledger_domain::log::Family;
+use runledger_domain::scope::{Mode, Scope};
+use runledger_domain::time::Timestamp;
+use runledger_projection::{Applied, ApplyError};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::fold;
+use super::rows::{Identities, number, signed, text, time};
+use crate::statements;
+
+type Identity<'a> = (Scope, &'a str, RecordId);
+
+fn identity(applied: &Applied) -> Identity<'_> {
+    (
+        applied.record.scope,
+        applied.record.stream.as_str(),
+        applied.record.id,
+    )
+}
+
+/// What identity makes of a batch.
+#[derive(Debug)]
+pub(super) struct Settled<'a> {
+    /// The records that went in, in the order of the batch.
+    pub(super) fresh: Vec<&'a Applied>,
+    pub(super) conflicts: Vec<Conflict>,
+}
+
+/// Copies with another content of a record that names a run.
+#[derive(Debug)]
+pub(super) struct Conflict {
+    pub(super) scope: Scope,
+    pub(super) run_id: String,
+    /// When the record that stands was appended.
+    pub(super) recorded_at: Timestamp,
+    pub(super) copies: i64,
+}
+
+/// Inserts the records that are new, and counts on those that stand the copies that contradict them.
+pub(super) async fn settle<'a>(
+    connection: &mut PgConnection,
+    batch: &'a [Applied],
+) -> Result<Settled<'a>, ApplyError> {
+    let mut firsts: BTreeMap<Identity<'a>, &'a Applied> = BTreeMap::new();
+    let mut copies: Vec<&'a Applied> = Vec::new();
+    for applied in batch {
+        let first = firsts.entry(identity(applied)).or_insert(applied);
+        if first.position != applied.position {
+            copies.push(applied);
+        }
+    }
+    let went_in = insert(connection, firsts.values().copied()).await?;
+    let is_new = |applied: &Applied| {
+        let partition = applied.position.partition;
+        went_in.contains(&(
+            partition.family,
+            number(partition),
+            signed(applied.position.offset),
+        ))
+    };
+    let mut standing: HashMap<Identity<'a>, Digest> = HashMap::new();
+    if went_in.len() < firsts.len() {
+        let known: Vec<&Applied> = firsts
+            .values()
+            .copied()
+            .filter(|applied| !is_new(applied))
+            .collect();
+        standing = digests(connection, &known).await?;
+        copies.extend(known);
+    }
+    let mut contradicted: BTreeMap<Identity<'a>, i64> = BTreeMap::new();
+    for copy in copies {
+        let id = identity(copy);
+        let stands = standing
+            .get(&id)
+            .or_else(|| firsts.get(&id).map(|first| &first.record.request_digest));
+        if stands.is_some_and(|digest| *digest != copy.record.request_digest) {
+            *contradicted.entry(id).or_default() += 1;
+        }
+    }
+    let conflicts = count_conflicts(connection, &contradicted).await?;
+    let fresh = batch.iter().filter(|applied| is_new(applied)).collect();
+    Ok(Settled { fresh, conflicts })
+}
+
+/// Inserts `records`, sorted by identity, and returns the positions of those that went in.
+async fn insert<'a>(
+    connection: &mut PgConnection,
+    records: impl Iterator<Item = &'a Applied> + Clone,
+) -> Result<HashSet<(Family, i32, i64)>, ApplyError> {
+    let identities = Identities::of(records.clone().map(|applied| &applied.record));
+    let column = |pick: fn(&'a Applied) -> &'a str| records.clone().map(pick).collect::<Vec<_>>();
+    let rows: Vec<(String, i32, i64)> = sqlx::query_as(statements::INSERT_RECORDS)
+        .bind(&identities.scopes.tenants)
+        .bind(&identities.scopes.modes)
+        .bind(&identities.streams)
+        .bind(&identities.ids)
+        .bind(column(|applied| applied.position.partition.family.as_str()))
+        .bind(
+            records
+                .clone()
+                .map(|applied| number(applied.position.partition))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .clone()
+                .map(|applied| signed(applied.position.offset))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .clone()
+                .map(|applied| text(&applied.record.type_name))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .clone()
+                .map(|applied| time(applied.record.occurred_at))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .clone()
+                .map(|applied| time(applied.record.recorded_at))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .clone()
+                .map(|applied| applied.record.actor.principal.as_uuid())
+                .collect::<Vec<_>>(),
+        )
+        .bind(column(|applied| applied.record.actor.kind.as_str()))
+        .bind(column(|applied| applied.record.actor.role.as_str()))
+        .bind(
+            records
+                .clone()
+                .map(|applied| applied.record.cause.map(RecordId::as_uuid))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            records
+                .clone()
+                .map(|applied| applied.record.request_digest.as_slice())
+                .collect::<Vec<_>>(),
+        )
+        .bind(records.clone().map(fold::run_of).collect::<Vec<_>>())
+        .bind(
+            records
+                .map(|applied| applied.record.payload.as_slice())
+                .collect::<Vec<_>>(),
+        )
+        .fetch_all(connection)
+        .await
+        .map_err(ApplyError::database("insert records"))?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|(family, partition, offset)| Some((family.parse().ok()?, partition, offset)))
+        .collect())
+}
+
+/// The digests of the records that stand under these identities.
+async fn digests<'a>(
+    connection: &mut PgConnection,
+    known: &[&'a Applied],
+) -> Result<HashMap<Identity<'a>, Digest>, ApplyError> {
+    let identities = Identities::of(known.iter().map(|applied| &applied.record));
+    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(statements::SELECT_STANDING_DIGESTS)
+        .bind(&identities.scopes.tenants)
+        .bind(&identities.scopes.modes)
+        .bind(&identities.streams)
+        .bind(&identities.ids)
+        .fetch_all(connection)
+        .await
+        .map_err(ApplyError::database("load the digests of known records"))?;
+    let digest = |(ordinal, digest): (i64, Vec<u8>)| {
+        let applied = known.get(usize::try_from(ordinal).ok()?.checked_sub(1)?)?;
+        Some((identity(applied), digest.try_into().ok()?))
+    };
+    Ok(rows.into_iter().filter_map(digest).collect())
+}
+
+async fn count_conflicts(
+    connection: &mut PgConnection,
+    contradicted: &BTreeMap<Identity<'_>, i64>,
+) -> Result<Vec<Conflict>, ApplyError> {
+    if contradicted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut identities = Identities::default();
+    for (scope, stream, id) in contradicted.keys() {
+        identities.scopes.push(*scope);
+        identities.streams.push(stream);
+        identities.ids.push(id.as_uuid());
+    }
+    let copies: Vec<i64> = contradicted.values().copied().collect();
+    counter!("runledger_runs_conflicts_total").increment(copies.iter().sum::<i64>().unsigned_abs());
+    let rows: Vec<(Uuid, String, Option<String>, Timestamp, i64)> =
+        sqlx::query_as(statements::UPDATE_CONFLICTING_RECORDS)
+            .bind(&identities.scopes.tenants)
+            .bind(&identities.scopes.modes)
+            .bind(&identities.streams)
+            .bind(&identities.ids)
+            .bind(&copies)
+            .fetch_all(connection)
+            .await
+            .map_err(ApplyError::database("count conflicts"))?;
+    let conflict = |(tenant, mode, run_id, recorded_at, copies): (
+        Uuid,
+        String,
+        Option<String>,
+        Timestamp,
+        i64,
+    )| {
+        let mode: Mode = mode.parse().ok()?;
+        Some(Conflict {
+            scope: Scope {
+                tenant: TenantId::new(tenant),
+                mode,
+            },
+            run_id: run_id?,
+            recorded_at,
+            copies,
+        })
+    };
+    Ok(rows.into_iter().filter_map(conflict).collect())
+}

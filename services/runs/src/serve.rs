@@ -1,0 +1,248 @@
+//! The roles `runs projector` and `runs api`: from a configuration to tasks under a supervisor.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runledger_domain::time::Clock;
+use runledger_eventlog::Log;
+use runledger_eventlog::kafka::Kafka;
+use runledger_postgres::BypassError;
+use runledger_projection::Reader;
+use runledger_proto::run::v1::runs_service_server::RunsServiceServer;
+use runledger_service::auth::Authenticator;
+use runledger_service::health::Health;
+use runledger_service::server::{self, Server};
+use runledger_service::supervisor::{Stage, Supervisor};
+use runledger_service::{metrics, status};
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Api, Clearance};
+use crate::config::{ApiConfig, ProjectorConfig};
+use crate::{FAMILIES, Runs};
+
+/// The schema of the read model.
+const SCHEMA: &str = "runs";
+
+/// Where the projector answers.
+#[derive(Clone, Copy, Debug)]
+pub struct ProjectorAddresses {
+    pub metrics: SocketAddr,
+}
+
+/// Where the api answers.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiAddresses {
+    pub grpc: SocketAddr,
+    pub metrics: SocketAddr,
+}
+
+/// Why a role cannot start or go on. Kafka or the database being away is no such reason: health
+/// says so meanwhile.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the configuration of a database is wrong")]
+    Database(#[source] sqlx::Error),
+    #[error("the configuration of Kafka is wrong")]
+    Kafka(#[source] runledger_eventlog::Error),
+    #[error("starting the server")]
+    Server(#[source] server::Error),
+    #[error("starting the metrics listener")]
+    Metrics(#[source] metrics::Error),
+    #[error("the reader must not be let near the data")]
+    Bypass(#[source] BypassError),
+}
+
+/// Starts the projector on Kafka.
+///
+/// # Errors
+/// When the configuration is wrong or an address is taken.
+pub async fn serve_projector(
+    config: &ProjectorConfig,
+    clock: Arc<dyn Clock>,
+    supervisor: &mut Supervisor,
+) -> Result<ProjectorAddresses, Error> {
+    let log = Kafka::connect(&config.kafka).map_err(Error::Kafka)?;
+    serve_projector_on(log, config, clock, supervisor).await
+}
+
+/// Starts the projector on a log that is there already.
+///
+/// # Errors
+/// As [`serve_projector`].
+pub async fn serve_projector_on(
+    log: Arc<dyn Log>,
+    config: &ProjectorConfig,
+    clock: Arc<dyn Clock>,
+    supervisor: &mut Supervisor,
+) -> Result<ProjectorAddresses, Error> {
+    let pool = writer(&config.database)?;
+    let health = Health::new("runs-projector");
+    let metrics = metrics::bind(&config.metrics, vec![health.clone()])
+        .await
+        .map_err(Error::Metrics)?;
+    let addresses = ProjectorAddresses {
+        metrics: metrics.address(),
+    };
+    let (told, mut tells) = watch::channel(runledger_projection::Health::default());
+    let options = config.projection.clone();
+    supervisor.spawn(Stage::Work, "runs projector", |stop| {
+        runledger_projection::run(log, pool, Runs, options, clock, told, stop)
+    });
+    supervisor.spawn(Stage::Watch, "runs projector metrics", |stop| {
+        metrics.serve(stop)
+    });
+    supervisor.spawn(Stage::Watch, "runs projector health", |stop| async move {
+        while !stop.is_cancelled() {
+            let working = *tells.borrow_and_update() == runledger_projection::Health::Working;
+            health.set(working);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = tells.changed() => if changed.is_err() { stop.cancelled().await },
+            }
+        }
+        health.set(false);
+        Ok::<(), Error>(())
+    });
+    Ok(addresses)
+}
+
+/// The writer's pool. Every statement of the projector goes by a key, and its plans are made while
+/// tables are still small: without these settings Postgres would choose to read whole tables then,
+/// and go on doing so when they have grown.
+fn writer(config: &runledger_postgres::Config) -> Result<PgPool, Error> {
+    let pool = runledger_postgres::connect(config, "runledger runs projector", SCHEMA)
+        .map_err(Error::Database)?;
+    let by_key = [
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        ("jit", "off"),
+    ];
+    let options = pool.connect_options().as_ref().clone().options(by_key);
+    pool.set_connect_options(options);
+    Ok(pool)
+}
+
+/// Starts the api, which asks Kafka where the log ends.
+///
+/// # Errors
+/// When the configuration is wrong or an address is taken, or when the reader could bypass
+/// row-level security; where the database is away at the start, the latter ends the role as soon as
+/// it is back.
+pub async fn serve_api(
+    config: &ApiConfig,
+    supervisor: &mut Supervisor,
+) -> Result<ApiAddresses, Error> {
+    let log = Kafka::connect(&config.kafka).map_err(Error::Kafka)?;
+    serve_api_on(log, config, supervisor).await
+}
+
+/// Starts the api with a log that is there already.
+///
+/// # Errors
+/// As [`serve_api`].
+pub async fn serve_api_on(
+    log: Arc<dyn Log>,
+    config: &ApiConfig,
+    supervisor: &mut Supervisor,
+) -> Result<ApiAddresses, Error> {
+    let connect = |database| {
+        runledger_postgres::connect(database, "runledger runs api", SCHEMA).map_err(Error::Database)
+    };
+    let (pool, keys) = (connect(&config.database)?, connect(&config.keys)?);
+    let clearance = Clearance::default();
+    match clear(&clearance, &pool).await {
+        Err(error) if !error.is_weather() => return Err(Error::Bypass(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let health = Health::new("runs-api");
+    let authenticator = Authenticator::postgres(keys.clone(), &config.auth);
+    let reader = Reader::new(pool.clone(), log, FAMILIES);
+    let api = Api::new(
+        reader.clone(),
+        authenticator.clone(),
+        clearance.clone(),
+        &config.api,
+    );
+    let server = Server::new(&config.server, health.clone(), authenticator)
+        .add(RunsServiceServer::new(api))
+        .bind()
+        .await
+        .map_err(Error::Server)?;
+    let metrics = metrics::bind(&config.metrics, vec![health.clone()])
+        .await
+        .map_err(Error::Metrics)?;
+    let addresses = ApiAddresses {
+        grpc: server.address(),
+        metrics: metrics.address(),
+    };
+    let every = config.api.health_interval;
+    supervisor.spawn(Stage::Serve, "runs api", |stop| server.serve(stop));
+    supervisor.spawn(Stage::Work, "runs api reader", |stop| async move {
+        reader.follow(stop).await;
+        Ok::<(), Error>(())
+    });
+    supervisor.spawn(Stage::Watch, "runs api metrics", |stop| metrics.serve(stop));
+    supervisor.spawn(Stage::Watch, "runs api health", |stop| {
+        watch_health(health, clearance, pool, keys, every, stop)
+    });
+    Ok(addresses)
+}
+
+/// Lets the api read, once it is certain that row-level security binds the reader.
+async fn clear(clearance: &Clearance, pool: &PgPool) -> Result<(), BypassError> {
+    if !clearance.is_given() {
+        runledger_postgres::refuse_bypass(pool, SCHEMA).await?;
+        clearance.give();
+    }
+    Ok(())
+}
+
+/// Keeps `health` true while the read model and the keys can be read.
+async fn watch_health(
+    health: Health,
+    clearance: Clearance,
+    pool: PgPool,
+    keys: PgPool,
+    every: Duration,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let mut tick = interval(every.max(Duration::from_millis(10)));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = tick.tick() => {}
+        }
+        let probe = async {
+            match clear(&clearance, &pool).await {
+                Err(error) if !error.is_weather() => Err(Error::Bypass(error)),
+                cleared => Ok(cleared.is_ok() && answers(&pool).await && answers(&keys).await),
+            }
+        };
+        let probed = tokio::select! {
+            () = stop.cancelled() => break,
+            probed = timeout(every, probe) => probed,
+        };
+        health.set(probed.unwrap_or(Ok(false))?);
+    }
+    health.set(false);
+    Ok(())
+}
+
+async fn answers(pool: &PgPool) -> bool {
+    match sqlx::query("SELECT 1").execute(pool).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::debug!(
+                cause = status::chain(&error),
+                "the database refuses the probe"
+            );
+            false
+        }
+    }
+}
