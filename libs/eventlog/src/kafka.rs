@@ -22,8 +22,10 @@ mod config;
 mod consumer;
 mod core;
 mod create;
+mod orders;
 mod producer;
 mod reader;
+mod rebalance;
 
 pub use config::{Compression, Config};
 use core::Core;

@@ -5,7 +5,7 @@ use runledger_domain::digest::Digest;
 use runledger_domain::ids::Incarnation;
 use runledger_domain::log::{Family, Genesis, HASH_VERSION, Kind, Partition, partition_of};
 use runledger_domain::time::Timestamp;
-use runledger_proto::{decode, encode};
+use runledger_proto::{decode, encode, types};
 use uuid::{NoContext, Uuid};
 
 use crate::error::Error;
@@ -17,7 +17,6 @@ pub(crate) const TOPIC_BYTES_MAX: usize = 1_048_588;
 /// What a record costs in the log beyond key, value and headers, counted generously: its share of
 /// lengths and timestamps, and a batch header in case it travels alone.
 const OVERHEAD_BYTES: usize = 256;
-const GENESIS_TYPE: &str = "runledger.log.v1.Genesis";
 
 /// A record ready to be appended.
 #[derive(Clone, Debug)]
@@ -60,7 +59,7 @@ impl Encoded {
             value: encode::genesis(genesis, at),
             recorded_at: at,
             kind: Kind::Genesis,
-            type_name: GENESIS_TYPE.into(),
+            type_name: types::GENESIS.into(),
             scope: None,
             prev: None,
             trace: None,
@@ -169,4 +168,43 @@ fn not_genesis(topic: &str, partition: u32, found: String) -> Error {
 /// The log's timestamp, from milliseconds since 1970.
 pub(crate) fn timestamp(millis: i64) -> Option<Timestamp> {
     DateTime::from_timestamp_millis(millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_partitions_own_genesis_is_taken_for_it() {
+        let now = Timestamp::UNIX_EPOCH;
+        let made = new_genesis("t", 2, 4, now);
+        let value = Encoded::genesis(Family::Run, &made, now).value;
+        assert_eq!(check_genesis(&value, "t", 2, 4).unwrap(), made);
+        assert!(matches!(
+            check_genesis(&value, "t", 1, 4),
+            Err(Error::NotGenesis { partition: 1, .. })
+        ));
+        let counted = check_genesis(&value, "t", 2, 5);
+        assert!(matches!(
+            counted,
+            Err(Error::PartitionCount {
+                found: 5,
+                genesis: 4,
+                ..
+            })
+        ));
+        assert!(matches!(
+            check_genesis(b"\xff", "t", 2, 4),
+            Err(Error::NotGenesis { .. })
+        ));
+        let other = Genesis {
+            hash_version: HASH_VERSION + 1,
+            ..made
+        };
+        let value = Encoded::genesis(Family::Run, &other, now).value;
+        assert!(matches!(
+            check_genesis(&value, "t", 2, 4),
+            Err(Error::HashVersion { .. })
+        ));
+    }
 }

@@ -4,26 +4,25 @@
 //! waiting until its reader has loaded cursors would hold up everyone's rebalance. Partitions are
 //! added later, at real offsets, when the reader starts them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::{Gauge, gauge};
-use rdkafka::ClientContext;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::types::RDKafkaRespErr;
 use runledger_domain::ids::Incarnation;
 use runledger_domain::log::{Family, Partition};
 
 use super::core::{Core, Seldom};
+use super::orders::{Desk, Handle};
 use super::reader::{add, fault, is_out_of_range, stored};
+use super::rebalance::{Context, Move};
 use crate::error::Error;
-use crate::subscription::{Control, Level, Shared, Subscription, SubscriptionOptions, count};
+use crate::subscription::{Level, Shared, Subscription, SubscriptionOptions, count};
 
 const DOING: &str = "following the log";
 /// How long one poll waits while nothing but messages and rebalances can come.
@@ -32,39 +31,6 @@ const POLL: Duration = Duration::from_millis(100);
 const POLL_BUSY: Duration = Duration::from_millis(5);
 /// How long a partition that was given up is left alone, and between two tries after trouble.
 const PAUSE: Duration = Duration::from_secs(1);
-
-enum Command {
-    Start(Vec<(Partition, u64, u64)>),
-    GiveUp(Partition),
-    Hint(Vec<(Partition, u64)>),
-}
-
-/// The reader's end. Dropping it ends the thread, which leaves the group by itself.
-struct Handle(Sender<Command>);
-
-impl Handle {
-    fn send(&self, command: Command) {
-        // A thread that has ended said why, as `Event::Failed`.
-        drop(self.0.send(command));
-    }
-}
-
-impl Control for Handle {
-    fn start(&self, at: Vec<(Partition, u64, u64)>) {
-        self.send(Command::Start(at));
-    }
-
-    /// The thread looks by itself while anything is paused.
-    fn taken(&self) {}
-
-    fn give_up(&self, partition: Partition) {
-        self.send(Command::GiveUp(partition));
-    }
-
-    fn hint(&self, at: Vec<(Partition, u64)>) {
-        self.send(Command::Hint(at));
-    }
-}
 
 pub(super) fn subscribe(
     core: &Arc<Core>,
@@ -78,12 +44,12 @@ pub(super) fn subscribe(
     let consumer = BaseConsumer::from_config_and_context(&core.config.member(&options), context)
         .map_err(|error| refused(error.into()))?;
     let shared = Shared::new(&options);
-    let (sender, commands) = channel();
+    let desk = Arc::new(Desk::default());
     let member = Member {
         core: Arc::clone(core),
         consumer,
         shared: Arc::clone(&shared),
-        commands,
+        desk: Arc::clone(&desk),
         partitions: BTreeMap::new(),
         unannounced: Vec::new(),
         retry_at: Instant::now(),
@@ -94,74 +60,7 @@ pub(super) fn subscribe(
         .name("log-poll".into())
         .spawn(move || member.run(&options.families))
         .map_err(|error| refused(error.into()))?;
-    Ok(Subscription::new(shared, Box::new(Handle(sender))))
-}
-
-/// What the client library calls back, always from inside a poll, or while the consumer is dropped.
-#[derive(Default)]
-struct Context {
-    moves: Mutex<Moves>,
-    seldom: Seldom,
-}
-
-#[derive(Default)]
-struct Moves {
-    /// Rebalances not yet looked at, in order.
-    pending: VecDeque<Move>,
-    /// What was really added to the consumer's assignment, and must be taken out of it.
-    fetching: BTreeSet<(String, i32)>,
-}
-
-enum Move {
-    Assign(Vec<(String, i32)>),
-    Revoke(Vec<(String, i32)>),
-}
-
-impl Context {
-    fn moves(&self) -> MutexGuard<'_, Moves> {
-        self.moves.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ClientContext for Context {
-    fn error(&self, error: KafkaError, reason: &str) {
-        if self.seldom.now() {
-            tracing::warn!(%error, reason, "a subscription has trouble with Kafka");
-        }
-    }
-}
-
-impl ConsumerContext for Context {
-    /// Answers at once, so that neither the group nor a closing consumer waits for anyone.
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        code: RDKafkaRespErr,
-        list: &mut TopicPartitionList,
-    ) {
-        let named: Vec<(String, i32)> = list
-            .elements()
-            .iter()
-            .map(|one| (one.topic().to_owned(), one.partition()))
-            .collect();
-        let mut answer = TopicPartitionList::new();
-        let answered = if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            self.moves().pending.push_back(Move::Assign(named));
-            consumer.incremental_assign(&answer)
-        } else {
-            let mut moves = self.moves();
-            for one in named.iter().filter(|one| moves.fetching.contains(*one)) {
-                answer.add_partition(&one.0, one.1);
-            }
-            moves.fetching.retain(|one| !named.contains(one));
-            moves.pending.push_back(Move::Revoke(named));
-            drop(moves);
-            consumer.incremental_unassign(&answer)
-        };
-        if let Err(error) = answered {
-            tracing::error!(%error, "a rebalance could not be answered");
-        }
-    }
+    Ok(Subscription::new(shared, Box::new(Handle(desk))))
 }
 
 /// What this member does with a partition that the group gave it.
@@ -181,7 +80,7 @@ struct Member {
     core: Arc<Core>,
     consumer: BaseConsumer<Context>,
     shared: Arc<Shared>,
-    commands: Receiver<Command>,
+    desk: Arc<Desk>,
     partitions: BTreeMap<Partition, Fetch>,
     /// Assigned, but not told to the reader, because their Genesis could not be read yet.
     unannounced: Vec<Partition>,
@@ -224,11 +123,8 @@ impl Member {
         for family in families {
             while let Err(error) = self.core.load_genesis(*family) {
                 self.weather(error)?;
-                match self.commands.recv_timeout(PAUSE) {
-                    Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
-                        return Err(End::Dropped);
-                    }
-                    Ok(_) | Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+                if !self.desk.rest(PAUSE) {
+                    return Err(End::Dropped);
                 }
             }
         }
@@ -281,15 +177,20 @@ impl Member {
     }
 
     fn obey(&mut self) -> Result<(), End> {
-        loop {
-            match self.commands.try_recv() {
-                Ok(Command::Start(at)) => self.start(at)?,
-                Ok(Command::GiveUp(partition)) => self.give_up(partition)?,
-                Ok(Command::Hint(at)) => self.hint(&at),
-                Err(TryRecvError::Empty) => return Ok(()),
-                Err(TryRecvError::Disconnected) => return Err(End::Dropped),
-            }
+        let orders = self.desk.take();
+        if orders.end {
+            return Err(End::Dropped);
         }
+        for (partition, (offset, epoch)) in orders.start {
+            self.start(partition, offset, epoch)?;
+        }
+        for partition in orders.give_up {
+            self.give_up(partition)?;
+        }
+        if !orders.hint.is_empty() {
+            self.hint(orders.hint);
+        }
+        Ok(())
     }
 }
 
@@ -373,21 +274,19 @@ impl Member {
         Ok(genesis.incarnation)
     }
 
-    fn start(&mut self, at: Vec<(Partition, u64, u64)>) -> Result<(), End> {
-        for (partition, offset, epoch) in at {
-            let Some(Fetch::Waiting(incarnation)) = self.partitions.get(&partition) else {
-                continue;
+    fn start(&mut self, partition: Partition, offset: u64, epoch: u64) -> Result<(), End> {
+        let Some(Fetch::Waiting(incarnation)) = self.partitions.get(&partition) else {
+            return Ok(());
+        };
+        let incarnation = *incarnation;
+        if self.shared.open(partition, epoch) {
+            self.fetch(partition, offset)?;
+            let running = Fetch::Running {
+                incarnation,
+                next: offset,
+                paused: false,
             };
-            let incarnation = *incarnation;
-            if self.shared.open(partition, epoch) {
-                self.fetch(partition, offset)?;
-                let running = Fetch::Running {
-                    incarnation,
-                    next: offset,
-                    paused: false,
-                };
-                self.partitions.insert(partition, running);
-            }
+            self.partitions.insert(partition, running);
         }
         Ok(())
     }
@@ -436,8 +335,8 @@ impl Member {
         Ok(())
     }
 
-    fn hint(&self, at: &[(Partition, u64)]) {
-        let list = match self.list(at.iter().copied()) {
+    fn hint(&self, at: BTreeMap<Partition, u64>) {
+        let list = match self.list(at) {
             Ok(list) => list,
             Err(End::Dropped | End::Failed(_)) => return,
         };

@@ -12,7 +12,7 @@ use runledger_domain::ids::Incarnation;
 use runledger_domain::log::{Family, Genesis, HASH_VERSION, Partition};
 use runledger_domain::time::{Clock, SystemClock};
 use runledger_eventlog::kafka::{Config, Kafka};
-use runledger_eventlog::{Error, Log, Outcome};
+use runledger_eventlog::{Error, Event, Log, Outcome};
 use runledger_testkit::eventually;
 use tokio::time::Instant;
 
@@ -29,6 +29,20 @@ type Cluster = MockCluster<'static, DefaultProducerContext>;
 
 /// One mock broker with the topic of runs, one partition, and its Genesis.
 fn cluster() -> (Cluster, Config) {
+    let genesis = Genesis {
+        incarnation: Incarnation::new(unique()),
+        topic: "mock.run.v1".into(),
+        partition: 0,
+        partition_count: 1,
+        hash_version: HASH_VERSION,
+    };
+    cluster_beginning_with(&runledger_proto::encode::genesis(
+        &genesis,
+        SystemClock.now(),
+    ))
+}
+
+fn cluster_beginning_with(value: &[u8]) -> (Cluster, Config) {
     let cluster = MockCluster::new(1).unwrap();
     let config = Config {
         brokers: cluster.bootstrap_servers(),
@@ -38,20 +52,12 @@ fn cluster() -> (Cluster, Config) {
     };
     let topic = "mock.run.v1";
     cluster.create_topic(topic, 1, 1).unwrap();
-    let genesis = Genesis {
-        incarnation: Incarnation::new(unique()),
-        topic: topic.into(),
-        partition: 0,
-        partition_count: 1,
-        hash_version: HASH_VERSION,
-    };
-    let value = runledger_proto::encode::genesis(&genesis, SystemClock.now());
     let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", &config.brokers)
         .create()
         .unwrap();
     producer
-        .send(BaseRecord::<(), _>::to(topic).partition(0).payload(&value))
+        .send(BaseRecord::<(), _>::to(topic).partition(0).payload(value))
         .map_err(|(error, _)| error)
         .unwrap();
     producer.flush(PATIENCE).unwrap();
@@ -163,4 +169,64 @@ async fn a_producer_that_fails_for_good_is_replaced() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_a_caller_gave_up_waiting_for_still_counts() {
+    let (cluster, config) = cluster();
+    let log = Kafka::connect(&Config {
+        queue_bytes: 2_097_176,
+        ..config
+    })
+    .unwrap();
+    eventually(PATIENCE, || appends(&log)).await;
+    cluster
+        .broker_round_trip_time(1, Duration::from_secs(2))
+        .unwrap();
+    let large = || vec![entry(scope(), "a", &vec![b'x'; 900 << 10])];
+    for _ in 0..2 {
+        let outcomes = log
+            .append(large(), Instant::now() + Duration::from_millis(50))
+            .await
+            .unwrap();
+        assert_eq!(outcomes, [Outcome::Unknown]);
+    }
+    assert!(matches!(
+        log.append(large(), soon()).await,
+        Err(Error::Shed { .. })
+    ));
+    cluster.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    eventually(PATIENCE, || appends(&log)).await;
+    eventually(PATIENCE, || async {
+        match log.append(large(), soon()).await {
+            Ok(outcomes) => Ok(accepted(outcomes)),
+            Err(error) => Err(error),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_topic_that_begins_with_anything_else_is_refused() {
+    let (_cluster, config) = cluster_beginning_with(b"hello");
+    let log = Kafka::connect(&config).unwrap();
+    eventually(PATIENCE, || async {
+        match log.append(vec![entry(scope(), "a", b"1")], soon()).await {
+            Err(Error::NotGenesis {
+                topic,
+                partition: 0,
+                ..
+            }) if topic == "mock.run.v1" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let mut subscription = log.subscribe(options(&group(), "a")).unwrap();
+    let event = tokio::time::timeout(PATIENCE, subscription.next())
+        .await
+        .unwrap();
+    assert!(
+        matches!(event, Event::Failed(Error::NotGenesis { .. })),
+        "{event:?}"
+    );
 }
