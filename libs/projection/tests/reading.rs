@@ -1,0 +1,189 @@
+//! Reads with tokens over the twin of the log and a real Postgres.
+
+mod probe;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use probe::{World, fact, scope};
+use runledger_domain::log::{Family, Partition};
+use runledger_eventlog::token::Token;
+use runledger_eventlog::{Log, Outcome};
+use runledger_projection::{ReadOptions, Reader};
+use tokio_util::sync::CancellationToken;
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct Api {
+    reader: Reader,
+    shutdown: CancellationToken,
+}
+
+impl Api {
+    fn over(world: &World) -> Self {
+        let log: Arc<dyn Log> = Arc::new(world.log.clone());
+        let reader = Reader::new(world.reader.clone(), log, &[Family::Run]);
+        let shutdown = CancellationToken::new();
+        let (following, token) = (reader.clone(), shutdown.clone());
+        #[expect(clippy::disallowed_methods, reason = "the test is the supervisor")]
+        tokio::spawn(async move { following.follow(token).await });
+        Self { reader, shutdown }
+    }
+
+    /// How many records a read with this token sees, or the reason of its refusal.
+    async fn count(&self, token: &Token, max_wait: Duration) -> Result<i64, &'static str> {
+        self.count_with(vec![token.to_string()], max_wait).await
+    }
+
+    async fn count_with(
+        &self,
+        at_least: Vec<String>,
+        max_wait: Duration,
+    ) -> Result<i64, &'static str> {
+        let options = ReadOptions {
+            at_least,
+            max_wait: Some(max_wait),
+        };
+        let mut snapshot = self
+            .reader
+            .read(scope(), &options)
+            .await
+            .map_err(|fault| fault.reason)?;
+        let count = sqlx::query_scalar("SELECT count(*) FROM seen")
+            .fetch_one(&mut *snapshot.tx)
+            .await;
+        Ok(count.expect("a count"))
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+async fn append(world: &World, count: usize) -> Token {
+    let outcomes = world.append((0..count).map(fact).collect()).await;
+    Token::from_positions(outcomes.into_iter().map(|outcome| match outcome {
+        Outcome::Accepted(position) => position,
+        other => panic!("{other:?}"),
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_with_a_token_is_never_older_than_its_write() {
+    let world = World::new().await;
+    let worker = world.spawn("worker");
+    let (first, second) = (Api::over(&world), Api::over(&world));
+    for round in 1..=100 {
+        let token = append(&world, 3).await;
+        let api = if round % 2 == 0 { &first } else { &second };
+        let seen = api.count(&token, SOON).await;
+        assert!(seen >= Ok(round * 3), "round {round}: {seen:?}");
+    }
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_not_reached_in_time_says_so() {
+    let world = World::new().await;
+    let api = Api::over(&world);
+    let token = append(&world, 10).await;
+    let waited = Duration::from_millis(50);
+    assert_eq!(api.count(&token, waited).await, Err("READ_MODEL_BEHIND"));
+    assert_eq!(api.count(&Token::default(), waited).await, Ok(0));
+    let worker = world.spawn("worker");
+    assert_eq!(api.count(&token, SOON).await, Ok(10));
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_beyond_the_log_is_refused_after_the_wait() {
+    let world = World::new().await;
+    let (api, worker) = (Api::over(&world), world.spawn("worker"));
+    let token = append(&world, 1).await;
+    world.caught_up(SOON).await;
+    let mut position = token.positions().next().expect("a position");
+    position.offset += 1_000;
+    let forged = Token::from_positions([position]);
+    assert_eq!(
+        api.count(&forged, Duration::from_millis(50)).await,
+        Err("TOKEN_BEYOND_LOG")
+    );
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_another_incarnation_or_none_at_all_is_refused_at_once() {
+    let (world, other) = (World::new().await, World::new().await);
+    let (api, worker) = (Api::over(&world), world.spawn("worker"));
+    append(&world, 40).await;
+    world.caught_up(SOON).await;
+    let foreign = append(&other, 40).await;
+    assert_eq!(api.count(&foreign, SOON).await, Err("TOKEN_INCARNATION"));
+    assert_eq!(
+        api.count_with(vec!["not a token".into()], SOON).await,
+        Err("TOKEN_INVALID")
+    );
+    assert_eq!(
+        api.count_with(vec![String::new(); 65], SOON).await,
+        Err("TOKEN_INVALID")
+    );
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_says_what_it_reflects() {
+    let world = World::new().await;
+    let (api, worker) = (Api::over(&world), world.spawn("worker"));
+    let token = append(&world, 40).await;
+    let options = ReadOptions {
+        at_least: vec![token.to_string()],
+        max_wait: Some(SOON),
+    };
+    let snapshot = api
+        .reader
+        .read(scope(), &options)
+        .await
+        .expect("a snapshot");
+    for wanted in token.positions() {
+        let reflected = snapshot
+            .as_of
+            .token
+            .positions()
+            .find(|position| position.partition == wanted.partition);
+        assert!(
+            reflected.is_some_and(|position| position.offset >= wanted.offset),
+            "{wanted:?}"
+        );
+    }
+    assert_eq!(snapshot.as_of.lag, Duration::ZERO);
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_noticed_by_all_who_wait_for_it() {
+    let world = World::new().await;
+    let (api, worker) = (Api::over(&world), world.spawn("worker"));
+    world.caught_up(SOON).await;
+    let now = api
+        .reader
+        .read(scope(), &ReadOptions::default())
+        .await
+        .expect("a snapshot")
+        .cursors;
+    let waits = (0..20).map(|_| api.reader.wait_for_change(&now));
+    let all = futures::future::join_all(waits);
+    let (_, appended) = tokio::time::timeout(SOON, async { tokio::join!(all, append(&world, 1)) })
+        .await
+        .expect("in time");
+    let partition: Partition = appended.positions().next().expect("a position").partition;
+    let then = api
+        .reader
+        .read(scope(), &ReadOptions::default())
+        .await
+        .expect("a snapshot")
+        .cursors;
+    assert!(then[&partition].next_offset > now[&partition].next_offset);
+    worker.stop().await.expect("a clean stop");
+}
