@@ -92,6 +92,10 @@ impl Core {
     /// The next offset to be written. Blocks.
     pub(super) fn watermark(&self, partition: Partition) -> Result<u64, Error> {
         let topic = self.topics.name(partition.family);
+        let known = self.known_genesis(partition.family);
+        if known.is_some_and(|genesis| partition.number as usize >= genesis.len()) {
+            return Err(Error::NoPartition(partition));
+        }
         let number = i32::try_from(partition.number).unwrap_or(i32::MAX);
         match self
             .producer()
@@ -120,7 +124,7 @@ impl Core {
             let reachable = self.look();
             let before = self.reachable.swap(reachable, Ordering::AcqRel);
             if before != reachable {
-                tracing::info!(reachable, "Kafka came or went");
+                tracing::info!(reachable, "Kafka or its topics came or went");
             }
             if !reachable {
                 // Who knows which Kafka comes back: nobody appends before its Genesis is read.
@@ -156,11 +160,11 @@ impl Core {
     }
 
     fn look(&self) -> bool {
-        let asked = self.watermark(Partition {
+        let partition = Partition {
             family: Family::Run,
             number: 0,
-        });
-        !matches!(asked, Err(Error::Unavailable { .. }))
+        };
+        self.watermark(partition).is_ok()
     }
 }
 

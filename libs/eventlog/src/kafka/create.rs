@@ -1,6 +1,9 @@
 //! Making topics and their Genesis records.
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -43,7 +46,13 @@ pub(super) async fn topics(core: &Core, families: &[Family]) -> Result<(), Error
         match result {
             Ok(topic) => tracing::info!(topic, "made"),
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((topic, code)) => return Err(fault(DOING, &topic, KafkaError::AdminOp(code))),
+            Err((topic, code)) => {
+                tracing::error!(topic, %code, "the topic could not be made");
+                return Err(Error::Refused {
+                    doing: DOING,
+                    source: KafkaError::AdminOp(code).into(),
+                });
+            }
         }
     }
     check_configs(&admin, &options, &names).await
@@ -83,8 +92,12 @@ async fn check_configs(
         .describe_configs(&topics, options)
         .await
         .map_err(|error| fault(DOING, "", error))?;
-    for (topic, described) in names.iter().zip(described) {
-        let config = described.map_err(|code| fault(DOING, topic, KafkaError::AdminOp(code)))?;
+    for described in described {
+        let refused = |code| Error::Refused {
+            doing: DOING,
+            source: KafkaError::AdminOp(code).into(),
+        };
+        let config = described.map_err(refused)?;
         for (key, value) in wanted {
             let found = config
                 .get(key)
@@ -92,7 +105,7 @@ async fn check_configs(
                 .unwrap_or_default();
             if found != value {
                 return Err(Error::TopicConfig {
-                    topic: (*topic).to_owned(),
+                    topic: topic_of(&config.specifier),
                     key,
                     found,
                     wanted: value,
@@ -101,6 +114,15 @@ async fn check_configs(
         }
     }
     Ok(())
+}
+
+fn topic_of(specifier: &OwnedResourceSpecifier) -> String {
+    match specifier {
+        OwnedResourceSpecifier::Topic(topic) | OwnedResourceSpecifier::Group(topic) => {
+            topic.clone()
+        }
+        OwnedResourceSpecifier::Broker(id) => id.to_string(),
+    }
 }
 
 /// Appends a Genesis to each empty partition and reads them all back.

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use runledger_domain::log::Family;
 use runledger_domain::time::SystemClock;
 use runledger_eventlog::kafka::{Config, Kafka};
 use runledger_eventlog::memory::{Fault, Memory};
-use runledger_eventlog::{Error, Log, Outcome};
+use runledger_eventlog::{Error, Event, Log, Outcome};
 use runledger_testkit::eventually;
 use tokio::task::JoinSet;
 
@@ -125,4 +128,52 @@ async fn nobody_appends_to_a_topic_without_genesis() {
     let memory = Memory::new(1);
     let refused = memory.append(vec![entry(scope(), "a", b"1")], soon()).await;
     assert!(matches!(refused, Err(Error::NoTopic { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_made_anew_is_noticed_by_a_subscription() {
+    let config = Config {
+        partitions: 1,
+        ..given::config()
+    };
+    let log = Kafka::connect(&config).unwrap();
+    log.create(&[Family::Run], &SystemClock).await.unwrap();
+    let before = log.genesis(Family::Run).await.unwrap();
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", &config.brokers)
+        .create()
+        .unwrap();
+    let topic = format!("{}.run.v1", config.prefix);
+    admin
+        .delete_topics(&[&topic], &AdminOptions::new())
+        .await
+        .unwrap();
+    let other = Kafka::connect(&config).unwrap();
+    eventually(PATIENCE, || other.create(&[Family::Run], &SystemClock)).await;
+    let after = other.genesis(Family::Run).await.unwrap();
+    assert_ne!(after, before);
+    let mut subscription = log.subscribe(given::options(&given::group(), "a")).unwrap();
+    let event = tokio::time::timeout(PATIENCE, subscription.next())
+        .await
+        .unwrap();
+    assert!(matches!(event, Event::Assigned(_)), "{event:?}");
+    assert_eq!(log.genesis(Family::Run).await.unwrap(), after);
+    let positions = eventually(PATIENCE, || async {
+        let outcomes = log
+            .append(numbered(scope(), 1, 1), soon())
+            .await
+            .map_err(|error| error.to_string())?;
+        if outcomes.contains(&Outcome::Unknown) {
+            Err(format!("{outcomes:?}"))
+        } else {
+            Ok(given::accepted(outcomes))
+        }
+    })
+    .await;
+    assert_eq!(positions[0].incarnation, after[0].incarnation);
+    drop(subscription);
+    admin
+        .delete_topics(&[&topic], &AdminOptions::new())
+        .await
+        .unwrap();
 }
