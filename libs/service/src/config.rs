@@ -11,8 +11,11 @@ const SEPARATOR: &str = "__";
 /// Every section that some role has. One environment may serve several roles: a role passes over
 /// the sections of others, and refuses what no role has.
 const SECTIONS: &[&str] = &[
+    "api",
     "auth",
     "database",
+    "directory",
+    "ingest",
     "kafka",
     "keys",
     "limits",

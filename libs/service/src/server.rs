@@ -2,6 +2,7 @@
 
 mod body;
 mod gate;
+mod incoming;
 mod request_id;
 
 use std::convert::Infallible;
@@ -73,6 +74,8 @@ pub struct Bounds {
     pub calls_max: usize,
     /// Streams at once; more are refused.
     pub streams_max: usize,
+    /// Connections at once; more wait to be accepted.
+    pub connections_max: usize,
     /// Calls and streams at once over one connection.
     pub streams_per_connection_max: u32,
     /// What a unary call may take whose caller says nothing.
@@ -106,6 +109,7 @@ impl Default for Bounds {
         Self {
             calls_max: 2_048,
             streams_max: 2_048,
+            connections_max: 10_000,
             streams_per_connection_max: 1_024,
             call_timeout: deadline::DEFAULT,
             call_timeout_max: Duration::from_secs(60),
@@ -189,7 +193,10 @@ impl Server {
 
     /// Adds a generated service. Messages over [`MESSAGE_BYTES_MAX`] do not reach it.
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "adds a service, as tonic's own router does; no sum")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "adds a service, as tonic's own router does; no sum"
+    )]
     pub fn add<S>(mut self, service: S) -> Self
     where
         S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
@@ -301,7 +308,10 @@ impl Bound {
         let serving = server
             .layer(gate)
             .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(
+                incoming::limited(incoming, bounds.connections_max),
+                stop.clone().cancelled_owned(),
+            );
         let half = bounds.drain_timeout / 2;
         let overdue = async {
             stop.cancelled().await;

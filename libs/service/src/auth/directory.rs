@@ -170,3 +170,6 @@ impl Directory for std::sync::Arc<Known> {
         Ok(self.keys().get(digest).cloned())
     }
 }
+
+#[cfg(test)]
+mod tests;

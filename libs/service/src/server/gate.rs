@@ -1,5 +1,5 @@
-//! What every call goes through before its handler, in this order: request id, span, room for it,
-//! deadline, authentication, access. And after: the end of a panic, the count, the echo.
+//! What every call goes through before its handler, in this order: request id, deadline, room for
+//! it, authentication, access, span. And after: the end of a panic, the count, the echo.
 //!
 //! All of it comes before the body is read.
 
@@ -25,7 +25,7 @@ use tracing::{Instrument as _, Span};
 use super::body::{Ends, Inbound, Outbound, code_in, deadline_exceeded, panicked};
 use super::{Bounds, REQUEST_ID_HEADER, RequestId, Stopping};
 use crate::access::{self, Access, Rule, Shape};
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Caller};
 use crate::deadline::Deadline;
 use crate::{status, trace};
 
@@ -111,42 +111,39 @@ where
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let shared = Arc::clone(&self.shared);
-        let request_id = RequestId::of(request.headers());
-        let rule = access::rule(request.uri().path());
-        let span = span(rule, &request_id, request.headers());
-        let outer = span.clone();
-        let answer = async move {
-            let tally = Tally::new(rule);
-            let answered = shared
-                .answer(inner, request, rule, &request_id, tally, &span)
-                .await;
+        Box::pin(async move {
+            let request_id = RequestId::of(request.headers());
+            let answered = shared.answer(inner, request, &request_id).await;
             let mut response = answered.unwrap_or_else(Status::into_http);
             response
                 .headers_mut()
                 .insert(REQUEST_ID_HEADER, request_id.into_header());
             Ok(response)
-        };
-        Box::pin(answer.instrument(outer))
+        })
     }
 }
 
-/// The span of a call, a child of the caller's when it sent one. Public calls are many and say
+/// The span of a call, a child of the caller's when it sent one. It is made when all of its fields
+/// are known, for recording them later costs more than the rest. Public calls are many and say
 /// little.
-fn span(rule: Option<&Rule>, request_id: &RequestId, headers: &HeaderMap) -> Span {
-    let rpc = rule.map_or("unknown", |rule| rule.path);
+fn span(rule: &Rule, request_id: &RequestId, caller: Option<&Caller>, headers: &HeaderMap) -> Span {
     let request_id = request_id.as_str();
-    let span = match rule.map(|rule| rule.access) {
-        Some(Access::Public) => {
-            tracing::debug_span!("rpc", otel.name = rpc, otel.kind = "server", request_id)
-        }
-        Some(Access::Roles(_)) | None => tracing::info_span!(
+    let span = match rule.access {
+        Access::Public => tracing::debug_span!(
             "rpc",
-            otel.name = rpc,
+            otel.name = rule.path,
             otel.kind = "server",
-            rpc,
+            request_id
+        ),
+        Access::Roles(_) => tracing::info_span!(
+            "rpc",
+            otel.name = rule.path,
+            otel.kind = "server",
             request_id,
-            scope = tracing::field::Empty,
-            principal = tracing::field::Empty,
+            scope = caller
+                .and_then(|caller| caller.scope)
+                .map(tracing::field::display),
+            principal = caller.map(|caller| tracing::field::display(caller.principal.principal)),
         ),
     };
     if let Some(traceparent) = headers
@@ -162,39 +159,37 @@ impl Shared {
     async fn answer<S>(
         &self,
         inner: S,
-        mut request: Request<Body>,
-        rule: Option<&'static Rule>,
+        request: Request<Body>,
         request_id: &RequestId,
-        mut tally: Tally,
-        span: &Span,
     ) -> Result<Response<Body>, Status>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
+        let rule = access::rule(request.uri().path());
+        let mut tally = Tally::new(rule);
         let Some(rule) = rule else {
             let refusal = "there is no such rpc here; reflection lists those there are";
             return Err(tally.refused(status::bare(Code::Unimplemented, "RPC_UNKNOWN", refusal)));
         };
-        tally.permit = self
-            .room(rule)
-            .map_err(|fault| tally.refused(status::from_fault(fault)))?;
         let until = self.until(rule, request.headers());
-        let extensions = request.extensions_mut();
-        extensions.insert(self.stopping.clone());
-        extensions.insert(request_id.clone());
-        if let Some(until) = &until {
-            extensions.insert(Deadline(until.at));
-        }
-        let work = AssertUnwindSafe(self.work(inner, request, rule, span)).catch_unwind();
-        let worked = match &until {
-            None => Ok(work.await),
-            Some(until) => timeout_at(until.at, work).await.map_err(|_| until),
-        };
-        let response = match worked {
-            Ok(Ok(Ok(response))) => response,
-            Ok(Ok(Err(fault))) => return Err(tally.refused(status::from_fault(fault))),
-            Ok(Err(panic)) => return Err(tally.refused(panicked(panic.as_ref()))),
-            Err(until) => return Err(tally.refused(until.exceeded())),
+        let admitted = within(
+            until.as_ref(),
+            self.admit(rule, request.headers(), &mut tally),
+        )
+        .await;
+        let admitted = admitted.map_err(|status| tally.refused(status))?;
+        let caller = admitted.as_ref().ok().and_then(Option::as_deref);
+        let span = span(rule, request_id, caller, request.headers());
+        let caller =
+            admitted.map_err(|fault| tally.refused(span.in_scope(|| status::from_fault(fault))))?;
+        let request = self.prepared(request, request_id, caller, until.as_ref());
+        let work = AssertUnwindSafe(hand_on(inner, request))
+            .catch_unwind()
+            .instrument(span.clone());
+        let response = match within(until.as_ref(), work).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(panic)) => return Err(tally.refused(span.in_scope(|| panicked(panic.as_ref())))),
+            Err(status) => return Err(tally.refused(status)),
         };
         // Refused by its handler: nothing follows the headers.
         if let Some(code) = code_in(response.headers()) {
@@ -208,51 +203,54 @@ impl Shared {
                 cut: Some(Box::pin(self.cut.clone().cancelled_owned())),
             },
         };
-        let span = span.clone();
         Ok(response.map(|body| Body::new(Outbound::new(body, ends, tally, span))))
     }
 
-    /// Authenticates, checks the role, and hands the call on.
-    async fn work<S>(
+    /// Finds room for the call, and its caller, and whether the caller may.
+    async fn admit(
         &self,
-        mut inner: S,
-        mut request: Request<Body>,
         rule: &Rule,
-        span: &Span,
-    ) -> Result<Response<Body>, Fault>
-    where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-    {
-        if rule.access != Access::Public {
-            let caller = self.authenticator.authenticate(request.headers()).await?;
-            if !span.is_disabled() {
-                span.record(
-                    "principal",
-                    tracing::field::display(caller.principal.principal),
-                );
-                if let Some(scope) = caller.scope {
-                    span.record("scope", tracing::field::display(scope));
-                }
-            }
-            rule.check(caller.principal.role)?;
-            request.extensions_mut().insert(caller);
+        headers: &HeaderMap,
+        tally: &mut Tally,
+    ) -> Result<Option<Arc<Caller>>, Fault> {
+        if rule.access == Access::Public {
+            return Ok(None);
         }
-        let request = request.map(|body| Body::new(Inbound::new(body)));
-        match inner.call(request).await {
-            Ok(response) => Ok(response),
-            Err(never) => match never {},
+        tally.permit = Some(self.room(rule.shape)?);
+        let caller = self.authenticator.authenticate(headers).await?;
+        rule.check(caller.principal.role)?;
+        Ok(Some(caller))
+    }
+
+    /// The request as its handler is to find it.
+    fn prepared(
+        &self,
+        mut request: Request<Body>,
+        request_id: &RequestId,
+        caller: Option<Arc<Caller>>,
+        until: Option<&Until>,
+    ) -> Request<Body> {
+        let extensions = request.extensions_mut();
+        extensions.insert(self.stopping.clone());
+        extensions.insert(request_id.clone());
+        if let Some(caller) = caller {
+            extensions.insert(caller);
         }
+        if let Some(until) = until {
+            extensions.insert(Deadline(until.at));
+        }
+        request.map(|body| Body::new(Inbound::new(body)))
     }
 
     /// Room for one more call. Public calls need none: health answers also when all else is full.
-    fn room(&self, rule: &Rule) -> Result<Option<OwnedSemaphorePermit>, Fault> {
-        let semaphore = match (rule.access, rule.shape) {
-            (Access::Public, _) => return Ok(None),
-            (Access::Roles(_), Shape::Unary) => &self.calls,
-            (Access::Roles(_), Shape::Stream) => &self.streams,
+    fn room(&self, shape: Shape) -> Result<OwnedSemaphorePermit, Fault> {
+        let semaphore = match shape {
+            Shape::Unary => &self.calls,
+            Shape::Stream => &self.streams,
         };
-        Arc::clone(semaphore).try_acquire_owned().map(Some).map_err(|_| {
-            let message = "this process has as many calls in flight as it can bear; nothing was done, retry";
+        Arc::clone(semaphore).try_acquire_owned().map_err(|_| {
+            let message =
+                "this process has as many calls in flight as it can bear; nothing was done, retry";
             Fault::new(Kind::Exhausted, "OVERLOADED", message).retry_after(RETRY_AFTER)
         })
     }
@@ -275,6 +273,26 @@ impl Shared {
         };
         // A time too far away to be counted is none.
         now.checked_add(after).map(|at| Until { at, callers })
+    }
+}
+
+async fn hand_on<S>(mut inner: S, request: Request<Body>) -> Response<Body>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    match inner.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// What `work` comes to, unless the time is over first.
+async fn within<F: Future>(until: Option<&Until>, work: F) -> Result<F::Output, Status> {
+    match until {
+        None => Ok(work.await),
+        Some(until) => timeout_at(until.at, work)
+            .await
+            .map_err(|_| until.exceeded()),
     }
 }
 
