@@ -29,6 +29,8 @@ CREATE TABLE runs.records (
     late            boolean     NOT NULL DEFAULT false,
     -- How often its id came again with another content.
     conflicts       bigint      NOT NULL DEFAULT 0,
+    -- Offset of the last such copy that was counted.
+    conflicts_to    bigint,
     payload         bytea       NOT NULL,
     CONSTRAINT records_pkey PRIMARY KEY (tenant_id, mode, stream, record_id)
 );
@@ -211,6 +213,6 @@ BEGIN
     END LOOP;
 END
 $$;
--- Of a record nothing ever changes but these two; messages, labels and occurrences never change.
-GRANT UPDATE (late, conflicts) ON runs.records TO runledger_runs_writer;
+-- Of a record nothing ever changes but these; messages, labels and occurrences never change.
+GRANT UPDATE (late, conflicts, conflicts_to) ON runs.records TO runledger_runs_writer;
 GRANT UPDATE ON runs.runs, runs.steps, runs.tool_calls, runs.usage_totals TO runledger_runs_writer;

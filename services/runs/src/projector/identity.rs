@@ -77,17 +77,15 @@ pub(super) async fn settle<'a>(
         standing = digests(connection, &known).await?;
         copies.extend(known);
     }
-    let mut contradicted: BTreeMap<Identity<'a>, i64> = BTreeMap::new();
-    for copy in copies {
+    copies.retain(|copy| {
         let id = identity(copy);
-        let stands = standing
+        let first = || firsts.get(&id).map(|first| &first.record.request_digest);
+        standing
             .get(&id)
-            .or_else(|| firsts.get(&id).map(|first| &first.record.request_digest));
-        if stands.is_some_and(|digest| *digest != copy.record.request_digest) {
-            *contradicted.entry(id).or_default() += 1;
-        }
-    }
-    let conflicts = count_conflicts(connection, &contradicted).await?;
+            .or_else(first)
+            .is_some_and(|digest| *digest != copy.record.request_digest)
+    });
+    let conflicts = count_conflicts(connection, &copies).await?;
     let fresh = batch.iter().filter(|applied| is_new(applied)).collect();
     Ok(Settled { fresh, conflicts })
 }
@@ -191,28 +189,27 @@ async fn digests<'a>(
     Ok(rows.into_iter().filter_map(digest).collect())
 }
 
+/// Counts `copies` on the records that stand, which they contradict.
 async fn count_conflicts(
     connection: &mut PgConnection,
-    contradicted: &BTreeMap<Identity<'_>, i64>,
+    copies: &[&Applied],
 ) -> Result<Vec<Conflict>, ApplyError> {
-    if contradicted.is_empty() {
+    if copies.is_empty() {
         return Ok(Vec::new());
     }
-    let mut identities = Identities::default();
-    for (scope, stream, id) in contradicted.keys() {
-        identities.scopes.push(*scope);
-        identities.streams.push(stream);
-        identities.ids.push(id.as_uuid());
-    }
-    let copies: Vec<i64> = contradicted.values().copied().collect();
-    counter!("runledger_runs_conflicts_total").increment(copies.iter().sum::<i64>().unsigned_abs());
+    let identities = Identities::of(copies.iter().map(|copy| &copy.record));
+    let offsets: Vec<i64> = copies
+        .iter()
+        .map(|copy| signed(copy.position.offset))
+        .collect();
+    counter!("runledger_runs_conflicts_total").increment(copies.len() as u64);
     let rows: Vec<(Uuid, String, Option<String>, Timestamp, i64)> =
         sqlx::query_as(statements::UPDATE_CONFLICTING_RECORDS)
             .bind(&identities.scopes.tenants)
             .bind(&identities.scopes.modes)
             .bind(&identities.streams)
             .bind(&identities.ids)
-            .bind(&copies)
+            .bind(&offsets)
             .fetch_all(connection)
             .await
             .map_err(ApplyError::database("count conflicts"))?;
