@@ -1,13 +1,13 @@
 use chrono::TimeDelta;
 use runledger_domain::time::{Clock as _, Timestamp};
-use runledger_proto::common::v1::{Mode, Role};
+use runledger_proto::common::v1::{Mode, PrincipalKind, Role};
 use runledger_proto::decode;
 use runledger_proto::directory::v1::directory_service_server::DirectoryService as _;
 use runledger_proto::directory::v1::*;
 use runledger_proto::encode::timestamp;
 use tonic::Code;
 
-use crate::world::{World, ok, refused, wrong_fields};
+use crate::world::{World, as_caller, ok, refused, wrong_fields};
 
 fn create(principal_id: &str, mode: Mode, expires_at: Option<Timestamp>) -> CreateKeyRequest {
     CreateKeyRequest {
@@ -229,7 +229,7 @@ async fn of_rotations_at_once_one_finds_the_key() {
     let old = world.key(&home.admin, &home.admin_id, Mode::Live).await.0;
     let caller = world.enter(&home.admin, None).await.unwrap();
     let all = futures::future::join_all((0..8).map(|_| {
-        let request = crate::world::as_caller(caller.clone(), rotate(&old, None));
+        let request = as_caller(caller.clone(), rotate(&old, None));
         world.directory.rotate_key(request)
     }))
     .await;
@@ -269,7 +269,7 @@ async fn from_the_sandbox_only_test_keys_are_administered() {
         .key(&home.admin, &home.admin_id, Mode::Sandbox)
         .await
         .1;
-    let live_id = world.key(&home.admin, &home.admin_id, Mode::Live).await.0;
+    world.key(&home.admin, &home.admin_id, Mode::Live).await;
     let agent = world.principal(&home.admin, "", "agent", Role::Agent).await;
 
     let (made_id, made) = world.key(&test, &agent, Mode::Sandbox).await;
@@ -292,63 +292,71 @@ async fn from_the_sandbox_only_test_keys_are_administered() {
             .len(),
         2
     );
+}
 
+#[tokio::test]
+async fn from_the_sandbox_nothing_live_is_changed() {
+    let world = World::new().await;
+    let home = world.home("Acme").await;
+    let test = world
+        .key(&home.admin, &home.admin_id, Mode::Sandbox)
+        .await
+        .1;
+    let live_id = world.key(&home.admin, &home.admin_id, Mode::Live).await.0;
+    let agent = world.principal(&home.admin, "", "agent", Role::Agent).await;
+    let test = world.enter(&test, None).await.unwrap();
+    let admin = world.enter(&home.admin, Some("sandbox")).await.unwrap();
+    let operator = world.enter(&world.operator, Some("sandbox")).await.unwrap();
     let before = world.dump().await;
-    let d = &world.directory;
-    let no = |reply| refused(reply, Code::PermissionDenied, "MODE_NOT_ALLOWED");
-    let request = create(&agent, Mode::Live, None);
-    no(d.create_key(world.by(&test, request.clone()).await)
-        .await
-        .map(|_| tonic::Response::new(())));
-    no(d.create_key(world.in_sandbox(&home.admin, request).await)
-        .await
-        .map(|_| tonic::Response::new(())));
-    no(d.revoke_key(world.by(&test, revoke(&live_id)).await)
-        .await
-        .map(|_| tonic::Response::new(())));
-    no(d.rotate_key(world.by(&test, rotate(&live_id, None)).await)
-        .await
-        .map(|_| tonic::Response::new(())));
-    let request = CreatePrincipalRequest {
-        name: "x".into(),
-        kind: 1,
-        role: Role::Viewer.into(),
-        ..Default::default()
-    };
-    no(d.create_principal(world.by(&test, request).await)
-        .await
-        .map(|_| tonic::Response::new(())));
-    let request = SetRoleRequest {
-        principal_id: agent.clone(),
-        role: Role::Viewer.into(),
-    };
-    no(d.set_role(world.by(&test, request).await)
-        .await
-        .map(|_| tonic::Response::new(())));
-    let request = DisablePrincipalRequest {
-        principal_id: agent,
-    };
-    no(d.disable_principal(world.by(&test, request).await)
-        .await
-        .map(|_| tonic::Response::new(())));
-    for on in [true, false] {
-        let request = SetKillSwitchRequest {
-            on,
-            reason: "x".into(),
-            target: None,
-        };
-        no(d.set_kill_switch(world.by(&test, request).await)
-            .await
-            .map(|_| tonic::Response::new(())));
+    macro_rules! no {
+        ($($rpc:ident($caller:expr, $message:expr)),+ $(,)?) => {$(
+            let reply = world.directory.$rpc(as_caller($caller.clone(), $message)).await;
+            refused(reply, Code::PermissionDenied, "MODE_NOT_ALLOWED");
+        )+};
     }
-    let request = CreateTenantRequest {
+    for caller in [&test, &admin] {
+        no![
+            create_key(caller, create(&agent, Mode::Live, None)),
+            revoke_key(caller, revoke(&live_id)),
+            rotate_key(caller, rotate(&live_id, None)),
+            create_principal(caller, new_principal()),
+            set_role(
+                caller,
+                SetRoleRequest {
+                    principal_id: agent.clone(),
+                    role: Role::Viewer.into()
+                }
+            ),
+            disable_principal(
+                caller,
+                DisablePrincipalRequest {
+                    principal_id: agent.clone()
+                }
+            ),
+            set_kill_switch(
+                caller,
+                SetKillSwitchRequest {
+                    target: None,
+                    on: true,
+                    reason: "x".into()
+                }
+            ),
+            set_kill_switch(caller, SetKillSwitchRequest::default()),
+        ];
+    }
+    let tenant = CreateTenantRequest {
         name: "x".into(),
         limits: None,
     };
-    no(
-        d.create_tenant(world.in_sandbox(&world.operator, request).await)
-            .await
-            .map(|_| tonic::Response::new(())),
-    );
+    no![create_tenant(operator, tenant)];
     assert_eq!(world.dump().await, before);
+}
+
+fn new_principal() -> CreatePrincipalRequest {
+    CreatePrincipalRequest {
+        name: "x".into(),
+        kind: PrincipalKind::User.into(),
+        role: Role::Viewer.into(),
+        ..Default::default()
+    }
 }

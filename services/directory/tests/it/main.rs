@@ -1,4 +1,9 @@
 //! The directory on a real Postgres, a fresh database a test.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failure of test support is a panic"
+)]
 
 mod audit;
 mod keys;

@@ -39,7 +39,7 @@ struct Road {
 impl Road {
     async fn open(world: &World) -> Self {
         let config = world.database.config("runledger_directory");
-        let road = Self {
+        let mut road = Self {
             port: 0,
             to: format!("{}:{}", config.host, config.port),
             running: JoinSet::new(),
@@ -122,7 +122,7 @@ impl Served {
                 let status = status.into_inner().status();
                 (status == wanted)
                     .then_some(())
-                    .ok_or(format!("{status:?}"))
+                    .ok_or_else(|| format!("{status:?}"))
             }
         })
         .await;
@@ -138,7 +138,7 @@ impl Served {
 async fn the_gate_stands_before_every_rpc() {
     let world = World::new().await;
     let home = world.home("Acme").await;
-    let mut road = Road::open(&world).await;
+    let road = Road::open(&world).await;
     let role = start(&world, &road).await;
     role.healthy(ServingStatus::Serving).await;
 
