@@ -1,1 +1,5 @@
-//! Stories over the real stack: real Kafka, real Postgres, real processes.
+//! Stories over the real stack: real Kafka, real Postgres, real processes. Each is a promise of
+//! ARCHITECTURE.md; `make proof` tells the long version, `make test` a tenth of it.
+
+mod exactly_once;
+mod read_your_writes;

@@ -1,0 +1,130 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use runledger_domain::scope::Role;
+use runledger_proto::common::v1 as common;
+use runledger_proto::directory::v1 as directory;
+use runledger_proto::directory::v1::directory_service_client::DirectoryServiceClient;
+use runledger_proto::message::v1::message_ingest_service_client::MessageIngestServiceClient;
+use runledger_proto::run::v1::run_ingest_service_client::RunIngestServiceClient;
+use runledger_proto::run::v1::runs_service_client::RunsServiceClient;
+use runledger_proto::run::v1::tool_call_ingest_service_client::ToolCallIngestServiceClient;
+use runledger_proto::schedule::v1::schedule_ingest_service_client::ScheduleIngestServiceClient;
+use runledger_service::client::{Connection, Options, connect_lazy};
+
+use crate::{Installation, Kind};
+
+/// One caller's clients of all services.
+#[derive(Clone)]
+pub struct Clients {
+    pub runs_in: RunIngestServiceClient<Connection>,
+    pub tool_calls_in: ToolCallIngestServiceClient<Connection>,
+    pub schedules_in: ScheduleIngestServiceClient<Connection>,
+    pub messages_in: MessageIngestServiceClient<Connection>,
+    pub runs: RunsServiceClient<Connection>,
+    pub directory: DirectoryServiceClient<Connection>,
+}
+
+impl Clients {
+    pub(crate) fn new(installation: &Installation, key: Option<&str>) -> Self {
+        let connect = |kind| {
+            let key = key.map(|key| key.to_owned().into());
+            let options = Options {
+                connect_timeout: Duration::from_secs(2),
+                ..Options::new(installation.url(kind, 0), key)
+            };
+            connect_lazy(&options).expect("an address")
+        };
+        let ingest = connect(Kind::Ingest);
+        Self {
+            runs_in: RunIngestServiceClient::new(ingest.clone()),
+            tool_calls_in: ToolCallIngestServiceClient::new(ingest.clone()),
+            schedules_in: ScheduleIngestServiceClient::new(ingest.clone()),
+            messages_in: MessageIngestServiceClient::new(ingest),
+            runs: RunsServiceClient::new(connect(Kind::Api)),
+            directory: DirectoryServiceClient::new(connect(Kind::Directory)),
+        }
+    }
+}
+
+/// A tenant with one live key a role.
+pub struct Tenant {
+    pub id: String,
+    keys: BTreeMap<Role, String>,
+    /// An agent's sandbox key.
+    pub sandbox_key: String,
+}
+
+impl Tenant {
+    /// Makes a tenant as an operator does, with limits that no story reaches.
+    ///
+    /// # Panics
+    /// When the directory refuses.
+    pub async fn create(installation: &Installation, name: &str) -> Self {
+        let mut directory = installation.clients(&installation.operator).directory;
+        let limits = directory::Limits {
+            records_per_second: 1_000_000,
+            bytes_per_second: 1_000_000_000,
+            commands_per_second: 100_000,
+        };
+        let request = directory::CreateTenantRequest {
+            name: name.into(),
+            limits: Some(limits),
+        };
+        let created = directory
+            .create_tenant(request)
+            .await
+            .expect("a tenant")
+            .into_inner();
+        let mut tenant = Self {
+            id: created.tenant.expect("a tenant").tenant_id,
+            keys: BTreeMap::new(),
+            sandbox_key: String::new(),
+        };
+        for role in [Role::Admin, Role::Reviewer, Role::Viewer, Role::Agent] {
+            let request = directory::CreatePrincipalRequest {
+                tenant_id: tenant.id.clone(),
+                name: role.to_string(),
+                kind: common::PrincipalKind::Service.into(),
+                role: common::Role::from(role).into(),
+            };
+            let principal = directory
+                .create_principal(request)
+                .await
+                .expect("a principal")
+                .into_inner();
+            let principal_id = principal.principal.expect("a principal").principal_id;
+            let live = key(&mut directory, &principal_id, common::Mode::Live).await;
+            tenant.keys.insert(role, live);
+            if role == Role::Agent {
+                tenant.sandbox_key =
+                    key(&mut directory, &principal_id, common::Mode::Sandbox).await;
+            }
+        }
+        tenant
+    }
+
+    /// The live key of the tenant's principal of this role.
+    pub fn key(&self, role: Role) -> &str {
+        &self.keys[&role]
+    }
+}
+
+async fn key(
+    directory: &mut DirectoryServiceClient<Connection>,
+    principal_id: &str,
+    mode: common::Mode,
+) -> String {
+    let request = directory::CreateKeyRequest {
+        principal_id: principal_id.into(),
+        mode: mode.into(),
+        label: "story".into(),
+        expires_at: None,
+    };
+    directory
+        .create_key(request)
+        .await
+        .expect("a key")
+        .into_inner()
+        .secret
+}

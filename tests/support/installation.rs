@@ -1,0 +1,190 @@
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use runledger_testkit::{Database, Stack, eventually, topic_prefix};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::{Clients, Process};
+
+const START: Duration = Duration::from_secs(60);
+
+/// A role, as the binary names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Ingest,
+    Directory,
+    Projector,
+    Api,
+}
+
+impl Kind {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Ingest => &["ingest"],
+            Self::Directory => &["directory"],
+            Self::Projector => &["runs", "projector"],
+            Self::Api => &["runs", "api"],
+        }
+    }
+}
+
+/// All roles as processes of their own, over topics and a database of this story's own.
+pub struct Installation {
+    processes: BTreeMap<(Kind, u32), Process>,
+    ports: BTreeMap<(Kind, u32), u16>,
+    pub database: Database,
+    prefix: String,
+    stack: Stack,
+    /// Environment added to every process started from now on.
+    pub extra: Vec<(String, String)>,
+    /// Logs and working directories.
+    pub folder: TempDir,
+    /// The first operator's key.
+    pub operator: String,
+}
+
+impl Installation {
+    /// Migrates, bootstraps and starts one process of each role.
+    pub async fn start(story: &str) -> Self {
+        Self::start_with(story, Vec::new()).await
+    }
+
+    /// The same, with more environment for every process.
+    pub async fn start_with(story: &str, extra: Vec<(String, String)>) -> Self {
+        let mut installation = Self {
+            processes: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            database: Database::fresh().await,
+            prefix: topic_prefix(story),
+            stack: Stack::get(),
+            extra,
+            folder: TempDir::with_prefix("runledger-story-").expect("a folder"),
+            operator: String::new(),
+        };
+        installation
+            .once("migrate", &["migrate"], "runledger_migrator")
+            .await;
+        let said = installation
+            .once(
+                "bootstrap",
+                &["directory", "bootstrap"],
+                "runledger_directory",
+            )
+            .await;
+        let key = said
+            .split_whitespace()
+            .find(|word| word.starts_with("rl_live_"));
+        installation.operator = key
+            .unwrap_or_else(|| panic!("bootstrap printed no key:\n{said}"))
+            .to_owned();
+        for kind in [Kind::Directory, Kind::Ingest, Kind::Projector, Kind::Api] {
+            installation.run(kind, 0);
+        }
+        for kind in [Kind::Directory, Kind::Ingest, Kind::Api] {
+            installation.listens(kind, 0).await;
+        }
+        installation
+    }
+
+    /// Starts a process of a role; `number` tells it from others of the same role, and keeps its
+    /// port and its name in the group over restarts.
+    pub fn run(&mut self, kind: Kind, number: u32) {
+        let mut environment = self.environment(user(kind));
+        let port = *self.ports.entry((kind, number)).or_insert_with(free_port);
+        if kind == Kind::Projector {
+            environment.push((
+                "RUNLEDGER_PROJECTION__NAME".into(),
+                format!("{}.runs", self.prefix),
+            ));
+            environment.push(("RUNLEDGER_PROJECTION__INSTANCE".into(), number.to_string()));
+        } else {
+            environment.push((
+                "RUNLEDGER_SERVER__LISTEN".into(),
+                format!("127.0.0.1:{port}"),
+            ));
+        }
+        let name = format!("{kind:?}-{number}").to_lowercase();
+        let process = Process::start(&name, kind.arguments(), &environment, self.folder.path());
+        self.processes.insert((kind, number), process);
+    }
+
+    /// Takes a process out, to be killed, stopped or signalled.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn take(&mut self, kind: Kind, number: u32) -> Process {
+        self.processes
+            .remove(&(kind, number))
+            .expect("a running process")
+    }
+
+    /// Waits until the role answers connections.
+    pub async fn listens(&self, kind: Kind, number: u32) {
+        let port = self.ports[&(kind, number)];
+        let process = self
+            .processes
+            .get(&(kind, number))
+            .expect("a running process");
+        eventually(START, || async move {
+            let connected = TcpStream::connect(("127.0.0.1", port)).await;
+            connected
+                .map(drop)
+                .map_err(|error| format!("{kind:?}: {error}\n{}", process.tail()))
+        })
+        .await;
+    }
+
+    pub fn url(&self, kind: Kind, number: u32) -> String {
+        format!("http://127.0.0.1:{}", self.ports[&(kind, number)])
+    }
+
+    /// Clients of all services with this key.
+    pub fn clients(&self, key: &str) -> Clients {
+        Clients::new(self, Some(key))
+    }
+
+    /// Runs a command of the binary to its end; returns what it printed.
+    async fn once(&self, name: &str, arguments: &[&str], user: &str) -> String {
+        Process::start(name, arguments, &self.environment(user), self.folder.path())
+            .output()
+            .await
+    }
+
+    fn environment(&self, user: &str) -> Vec<(String, String)> {
+        let database = self.database.config(user);
+        let mut environment = vec![
+            ("RUNLEDGER_KAFKA__BROKERS".into(), self.stack.kafka.clone()),
+            ("RUNLEDGER_KAFKA__PREFIX".into(), self.prefix.clone()),
+            ("RUNLEDGER_DATABASE__PORT".into(), database.port.to_string()),
+            (
+                "RUNLEDGER_DATABASE__DATABASE".into(),
+                database.database.clone(),
+            ),
+            ("RUNLEDGER_METRICS__LISTEN".into(), "127.0.0.1:0".into()),
+            ("RUNLEDGER_KEYS__PORT".into(), database.port.to_string()),
+            ("RUNLEDGER_KEYS__DATABASE".into(), database.database),
+        ];
+        if user == "runledger_migrator" {
+            environment.push(("RUNLEDGER_KAFKA__PARTITIONS".into(), "4".into()));
+        }
+        environment.extend(self.extra.iter().cloned());
+        environment
+    }
+}
+
+fn user(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Ingest => "runledger_keys",
+        Kind::Directory => "runledger_directory",
+        Kind::Projector => "runledger_runs_writer",
+        Kind::Api => "runledger_runs_reader",
+    }
+}
+
+/// A port that is free now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
