@@ -6,7 +6,6 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanExporter, TracerProviderBuilder};
 use serde::Deserialize;
 use tracing_subscriber::filter::filter_fn;
@@ -24,7 +23,8 @@ pub struct Config {
     /// What is logged, for example `info,runledger_projection=debug`.
     pub filter: String,
     pub format: Format,
-    /// Where traces go by OTLP over gRPC, for example `http://127.0.0.1:4317`; empty: nowhere.
+    /// Where traces go by OTLP over gRPC, for example `http://127.0.0.1:4317`. Empty: there are no
+    /// traces, and what callers send of theirs is not carried on.
     pub otlp_endpoint: String,
     /// Share of the traces begun here that are kept, 0 to 1; traces begun elsewhere keep their choice.
     pub sampling_ratio: f64,
@@ -65,7 +65,8 @@ pub enum Error {
 /// Exports what is left when dropped. To be dropped inside the runtime, which the export needs.
 #[must_use = "dropping it ends the export of traces"]
 pub struct Guard {
-    provider: SdkTracerProvider,
+    /// None: nothing is exported.
+    provider: Option<SdkTracerProvider>,
 }
 
 /// Sets up logs and traces, once a process. `role` names the service in traces: `runledger-<role>`.
@@ -74,14 +75,8 @@ pub struct Guard {
 /// # Errors
 /// When the configuration is wrong, or it was called before.
 pub fn init(config: &Config, role: &str) -> Result<Guard, Error> {
-    let builder = SdkTracerProvider::builder();
     if config.otlp_endpoint.is_empty() {
-        // Nothing begins here; a trace begun elsewhere still goes through, into the log and beyond.
-        return install(
-            config,
-            builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff))),
-            role,
-        );
+        return install(config, role, None);
     }
     let exporter = OtlpExporter::builder()
         .with_tonic()
@@ -106,31 +101,36 @@ pub fn init_with(
         return Err(Error::Ratio(ratio));
     }
     let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)));
-    install(
-        config,
-        SdkTracerProvider::builder()
-            .with_sampler(sampler)
-            .with_batch_exporter(exporter),
-        role,
-    )
+    let traces = SdkTracerProvider::builder()
+        .with_sampler(sampler)
+        .with_batch_exporter(exporter);
+    install(config, role, Some(traces))
 }
 
-fn install(config: &Config, traces: TracerProviderBuilder, role: &str) -> Result<Guard, Error> {
+fn install(
+    config: &Config,
+    role: &str,
+    traces: Option<TracerProviderBuilder>,
+) -> Result<Guard, Error> {
     let filter = EnvFilter::try_new(&config.filter).map_err(Error::Filter)?;
-    let resource = Resource::builder()
-        .with_service_name(format!("runledger-{role}"))
-        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-        .build();
-    let provider = traces.with_resource(resource).build();
-    let spans = tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer("runledger"))
-        .with_location(false)
-        .with_threads(false)
-        .with_tracked_inactivity(false)
-        // The export itself is gRPC: tracing what lies below us would trace the export for ever.
-        .with_filter(filter_fn(|metadata| {
-            metadata.target().starts_with("runledger")
-        }));
+    let provider = traces.map(|traces| {
+        let resource = Resource::builder()
+            .with_service_name(format!("runledger-{role}"))
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .build();
+        traces.with_resource(resource).build()
+    });
+    let spans = provider.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("runledger"))
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            // The export itself is gRPC: tracing what lies below us would trace the export for ever.
+            .with_filter(filter_fn(|metadata| {
+                metadata.target().starts_with("runledger")
+            }))
+    });
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match config.format {
         Format::Json => lines
@@ -146,7 +146,6 @@ fn install(config: &Config, traces: TracerProviderBuilder, role: &str) -> Result
         .with(spans)
         .try_init()
         .map_err(Error::Installed)?;
-    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     log_panics();
     Ok(Guard { provider })
 }
@@ -165,7 +164,9 @@ fn log_panics() {
 impl Guard {
     /// Exports what has gathered; waits for it.
     pub fn flush(&self) {
-        if let Err(error) = self.provider.force_flush() {
+        if let Some(provider) = &self.provider
+            && let Err(error) = provider.force_flush()
+        {
             tracing::warn!(error = %error, "spans were not exported");
         }
     }
@@ -173,7 +174,9 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Err(error) = self.provider.shutdown_with_timeout(EXPORT_TIMEOUT) {
+        if let Some(provider) = &self.provider
+            && let Err(error) = provider.shutdown_with_timeout(EXPORT_TIMEOUT)
+        {
             tracing::warn!(error = %error, "spans were not exported");
         }
     }
