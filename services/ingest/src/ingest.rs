@@ -29,7 +29,7 @@ const UNKNOWN_RETRY: Duration = Duration::from_millis(500);
 const IN_FLIGHT_MAX: usize = 64;
 
 /// Takes facts in.
-pub struct Ingest {
+pub(crate) struct Ingest {
     log: Arc<dyn Log>,
     pub(crate) authenticator: Authenticator,
     buckets: Buckets,
@@ -55,7 +55,7 @@ pub(crate) struct Ready {
 }
 
 impl Ingest {
-    pub fn new(
+    pub(crate) fn new(
         log: Arc<dyn Log>,
         authenticator: Authenticator,
         limits: &limits::Config,

@@ -14,6 +14,4 @@ mod rpc;
 mod serve;
 
 pub use config::{Config, DEFAULTS, Rules};
-pub use ingest::Ingest;
-pub use rpc::Service;
 pub use serve::{Addresses, Error, FAMILIES, authenticator, serve};

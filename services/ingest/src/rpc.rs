@@ -20,10 +20,10 @@ use crate::ingest::{Ingest, Ready};
 
 /// All four services; clones share the one ingest.
 #[derive(Clone)]
-pub struct Service(Arc<Ingest>);
+pub(crate) struct Service(Arc<Ingest>);
 
 impl Service {
-    pub fn new(ingest: Arc<Ingest>) -> Self {
+    pub(crate) fn new(ingest: Arc<Ingest>) -> Self {
         Self(ingest)
     }
 
