@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 
 mod fold;
 mod identity;
+mod load;
 mod rows;
 mod write;
 
@@ -28,7 +29,7 @@ impl Projection for Runs {
     async fn apply(&mut self, tx: &mut PgConnection, batch: &[Applied]) -> Result<(), ApplyError> {
         let settled = identity::settle(tx, batch).await?;
         let mut batch = fold::Batch::new(&settled.fresh, &settled.conflicts);
-        write::load(tx, &mut batch).await?;
+        load::states(tx, &mut batch).await?;
         batch.fold(&settled.fresh);
         write::messages(tx, &mut batch).await?;
         write::occurrences(tx, &batch).await?;

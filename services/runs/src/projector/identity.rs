@@ -58,7 +58,8 @@ pub(super) async fn settle<'a>(
             copies.push(applied);
         }
     }
-    let went_in = insert(connection, firsts.values().copied()).await?;
+    let sorted: Vec<&Applied> = firsts.values().copied().collect();
+    let went_in = insert(connection, &sorted).await?;
     let is_new = |applied: &Applied| {
         let partition = applied.position.partition;
         went_in.contains(&(
@@ -68,9 +69,9 @@ pub(super) async fn settle<'a>(
         ))
     };
     let mut standing: HashMap<Identity<'a>, Digest> = HashMap::new();
-    if went_in.len() < firsts.len() {
-        let known: Vec<&Applied> = firsts
-            .values()
+    if went_in.len() < sorted.len() {
+        let known: Vec<&Applied> = sorted
+            .iter()
             .copied()
             .filter(|applied| !is_new(applied))
             .collect();
@@ -90,82 +91,45 @@ pub(super) async fn settle<'a>(
     Ok(Settled { fresh, conflicts })
 }
 
+fn column<'a, T>(records: &[&'a Applied], pick: impl Fn(&'a Applied) -> T) -> Vec<T> {
+    records.iter().map(|applied| pick(applied)).collect()
+}
+
 /// Inserts `records`, sorted by identity, and returns the positions of those that went in.
-async fn insert<'a>(
+async fn insert(
     connection: &mut PgConnection,
-    records: impl Iterator<Item = &'a Applied> + Clone,
+    records: &[&Applied],
 ) -> Result<HashSet<(Family, i32, i64)>, ApplyError> {
-    let identities = Identities::of(records.clone().map(|applied| &applied.record));
-    let column = |pick: fn(&'a Applied) -> &'a str| records.clone().map(pick).collect::<Vec<_>>();
+    let identities = Identities::of(records.iter().map(|applied| &applied.record));
     let rows: Vec<(String, i32, i64)> = sqlx::query_as(statements::INSERT_RECORDS)
         .bind(&identities.scopes.tenants)
         .bind(&identities.scopes.modes)
         .bind(&identities.streams)
         .bind(&identities.ids)
-        .bind(column(|applied| applied.position.partition.family.as_str()))
-        .bind(
-            records
-                .clone()
-                .map(|applied| number(applied.position.partition))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            records
-                .clone()
-                .map(|applied| signed(applied.position.offset))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            records
-                .clone()
-                .map(|applied| text(&applied.record.type_name))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            records
-                .clone()
-                .map(|applied| time(applied.record.occurred_at))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            records
-                .clone()
-                .map(|applied| time(applied.record.recorded_at))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            records
-                .clone()
-                .map(|applied| applied.record.actor.principal.as_uuid())
-                .collect::<Vec<_>>(),
-        )
-        .bind(column(|applied| applied.record.actor.kind.as_str()))
-        .bind(column(|applied| applied.record.actor.role.as_str()))
-        .bind(
-            records
-                .clone()
-                .map(|applied| applied.record.cause.map(RecordId::as_uuid))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            records
-                .clone()
-                .map(|applied| applied.record.request_digest.as_slice())
-                .collect::<Vec<_>>(),
-        )
-        .bind(records.clone().map(fold::run_of).collect::<Vec<_>>())
-        .bind(
-            records
-                .map(|applied| applied.record.payload.as_slice())
-                .collect::<Vec<_>>(),
-        )
+        .bind(column(records, |one| {
+            one.position.partition.family.as_str()
+        }))
+        .bind(column(records, |one| number(one.position.partition)))
+        .bind(column(records, |one| signed(one.position.offset)))
+        .bind(column(records, |one| text(&one.record.type_name)))
+        .bind(column(records, |one| time(one.record.occurred_at)))
+        .bind(column(records, |one| time(one.record.recorded_at)))
+        .bind(column(records, |one| one.record.actor.principal.as_uuid()))
+        .bind(column(records, |one| one.record.actor.kind.as_str()))
+        .bind(column(records, |one| one.record.actor.role.as_str()))
+        .bind(column(records, |one| {
+            one.record.cause.map(RecordId::as_uuid)
+        }))
+        .bind(column(records, |one| one.record.request_digest.as_slice()))
+        .bind(column(records, fold::run_of))
+        .bind(column(records, |one| one.record.payload.as_slice()))
         .fetch_all(connection)
         .await
         .map_err(ApplyError::database("insert records"))?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|(family, partition, offset)| Some((family.parse().ok()?, partition, offset)))
-        .collect())
+    let position = |(family, partition, offset): (String, i32, i64)| {
+        Some((family.parse().ok()?, partition, offset))
+    };
+    Ok(rows.into_iter().filter_map(position).collect())
 }
 
 /// The digests of the records that stand under these identities.

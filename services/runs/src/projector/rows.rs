@@ -58,6 +58,26 @@ impl Scopes {
     }
 }
 
+/// Keys of rows as columns: scope and up to two ids.
+#[derive(Default)]
+pub(super) struct Keys<'a> {
+    pub(super) scopes: Scopes,
+    pub(super) firsts: Vec<&'a str>,
+    pub(super) seconds: Vec<&'a str>,
+}
+
+impl<'a> Keys<'a> {
+    pub(super) fn of(keys: impl IntoIterator<Item = Key<'a>>) -> Self {
+        let mut columns = Self::default();
+        for (scope, first, second) in keys {
+            columns.scopes.push(scope);
+            columns.firsts.push(first);
+            columns.seconds.push(second);
+        }
+        columns
+    }
+}
+
 /// Columns of records' identities.
 #[derive(Debug, Default)]
 pub(super) struct Identities<'a> {

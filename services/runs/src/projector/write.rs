@@ -1,43 +1,29 @@
-//! Loads the rows of a batch and writes them back: one statement a table, keys sorted.
+//! Writes the rows of a batch: one statement a table, keys sorted.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use runledger_domain::digest::{self, Digest};
-use runledger_domain::ids::{Name, RecordId, TenantId};
-use runledger_domain::run::{Moment, Outcome, Phase, Run, ToolCall, Totals, Work, WorkStatus};
+use runledger_domain::ids::{Name, TenantId};
+use runledger_domain::message::MessageRecorded;
+use runledger_domain::run::Moment;
+use runledger_domain::schedule::OccurrenceRecorded;
 use runledger_domain::scope::{Mode, Scope};
 use runledger_domain::time::Timestamp;
-use runledger_projection::ApplyError;
-use sqlx::{FromRow, PgConnection};
+use runledger_projection::{Applied, ApplyError};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::fold::{Batch, RunRow, WorkRow, Worked};
-use super::rows::{Identities, Key, Rows, Scopes, signed, some_text, text, time};
+use super::rows::{Identities, Keys, Rows, Scopes, signed, some_text, text, time};
 use crate::statements;
-
-/// Keys of rows as columns: scope and up to two ids.
-#[derive(Default)]
-struct Keys<'a> {
-    scopes: Scopes,
-    firsts: Vec<&'a str>,
-    seconds: Vec<&'a str>,
-}
-
-impl<'a> Keys<'a> {
-    fn of(keys: impl IntoIterator<Item = Key<'a>>) -> Self {
-        let mut columns = Self::default();
-        for (scope, first, second) in keys {
-            columns.scopes.push(scope);
-            columns.firsts.push(first);
-            columns.seconds.push(second);
-        }
-        columns
-    }
-}
 
 fn column<'r, 'a: 'r, V, T>(rows: &'r Rows<'a, V>, pick: impl Fn(&'r V) -> T) -> Vec<T> {
     rows.iter().map(|(_, row)| pick(row)).collect()
+}
+
+fn each<'r, V, T>(items: &[&'r V], pick: impl Fn(&'r V) -> T) -> Vec<T> {
+    items.iter().map(|item| pick(item)).collect()
 }
 
 fn id(moment: Option<Moment>) -> Option<Uuid> {
@@ -46,146 +32,6 @@ fn id(moment: Option<Moment>) -> Option<Uuid> {
 
 fn at(moment: Option<Moment>) -> Option<Timestamp> {
     moment.map(|moment| moment.at)
-}
-
-fn moment(record: Option<Uuid>, at: Option<Timestamp>) -> Option<Moment> {
-    Some(Moment {
-        record: RecordId::new(record?),
-        at: at?,
-    })
-}
-
-/// The place in a list of what Postgres counted as `ordinal`, from 1.
-fn place(ordinal: i64) -> usize {
-    usize::try_from(ordinal.saturating_sub(1)).unwrap_or(usize::MAX)
-}
-
-#[derive(FromRow)]
-struct LoadedRun {
-    number: i64,
-    started_record: Option<Uuid>,
-    started_at: Option<Timestamp>,
-    phase: Option<String>,
-    note: Option<String>,
-    outcome: Option<String>,
-    ended_record: Option<Uuid>,
-    ended_at: Option<Timestamp>,
-}
-
-impl LoadedRun {
-    fn into_state(self) -> Run {
-        let outcome: Option<Outcome> = self.outcome.and_then(|word| word.parse().ok());
-        Run {
-            started: moment(self.started_record, self.started_at),
-            phase: self.phase.and_then(|word| word.parse::<Phase>().ok()),
-            note: self.note.unwrap_or_default(),
-            ended: moment(self.ended_record, self.ended_at).zip(outcome),
-            totals: Totals::default(),
-        }
-    }
-}
-
-#[derive(FromRow)]
-struct LoadedWork {
-    number: i64,
-    tool: Option<String>,
-    started_record: Option<Uuid>,
-    started_at: Option<Timestamp>,
-    status: Option<String>,
-    ended_record: Option<Uuid>,
-    ended_at: Option<Timestamp>,
-    late: bool,
-}
-
-impl From<LoadedWork> for Work {
-    fn from(loaded: LoadedWork) -> Self {
-        let status: Option<WorkStatus> = loaded.status.and_then(|word| word.parse().ok());
-        Self {
-            started: moment(loaded.started_record, loaded.started_at),
-            ended: moment(loaded.ended_record, loaded.ended_at).zip(status),
-            late: loaded.late,
-        }
-    }
-}
-
-impl From<LoadedWork> for ToolCall {
-    fn from(mut loaded: LoadedWork) -> Self {
-        let tool = loaded.tool.take().and_then(|tool| Name::parse(tool).ok());
-        Self {
-            tool,
-            work: loaded.into(),
-        }
-    }
-}
-
-/// Loads the states of the runs, steps and tool calls that are about to be folded.
-pub(super) async fn load(
-    connection: &mut PgConnection,
-    batch: &mut Batch<'_>,
-) -> Result<(), ApplyError> {
-    let owned: Vec<Key<'_>> = batch
-        .runs
-        .iter()
-        .filter(|(_, run)| run.owned)
-        .map(|(key, _)| *key)
-        .collect();
-    if owned.is_empty() {
-        return Ok(());
-    }
-    let keys = Keys::of(owned.iter().copied());
-    let loaded: Vec<LoadedRun> = sqlx::query_as(statements::SELECT_RUN_STATES)
-        .bind(&keys.scopes.tenants)
-        .bind(&keys.scopes.modes)
-        .bind(&keys.firsts)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(ApplyError::database("load runs"))?;
-    for loaded in loaded {
-        if let Some(run) = owned
-            .get(place(loaded.number))
-            .and_then(|key| batch.runs.get_mut(*key))
-        {
-            run.state = loaded.into_state();
-        }
-    }
-    load_work(connection, statements::SELECT_STEP_STATES, &mut batch.steps)
-        .await
-        .map_err(ApplyError::database("load steps"))?;
-    load_work(
-        connection,
-        statements::SELECT_TOOL_CALL_STATES,
-        &mut batch.calls,
-    )
-    .await
-    .map_err(ApplyError::database("load tool calls"))
-}
-
-async fn load_work<S: From<LoadedWork>, F>(
-    connection: &mut PgConnection,
-    statement: &'static str,
-    rows: &mut Rows<'_, WorkRow<'_, S, F>>,
-) -> Result<(), sqlx::Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let keys = Keys::of(rows.iter().map(|(key, _)| *key));
-    let loaded: Vec<LoadedWork> = sqlx::query_as(statement)
-        .bind(&keys.scopes.tenants)
-        .bind(&keys.scopes.modes)
-        .bind(&keys.firsts)
-        .bind(&keys.seconds)
-        .fetch_all(connection)
-        .await?;
-    let mut loaded: BTreeMap<usize, LoadedWork> = loaded
-        .into_iter()
-        .map(|row| (place(row.number), row))
-        .collect();
-    for (number, (_, row)) in rows.iter_mut().enumerate() {
-        if let Some(loaded) = loaded.remove(&number) {
-            row.state = loaded.into();
-        }
-    }
-    Ok(())
 }
 
 /// Inserts the batch's messages and notes on each run how many it got.
@@ -198,70 +44,27 @@ pub(super) async fn messages(
     }
     let keys = Keys::of(batch.messages.iter().map(|(key, _)| *key));
     // Every row has its message: the rows were made from them.
-    let messages: Vec<_> = batch
+    let (records, messages): (Vec<&Applied>, Vec<&MessageRecorded>) = batch
         .messages
         .iter()
         .filter_map(|(_, message)| *message)
-        .collect();
+        .unzip();
     let counted: Vec<(Uuid, String, String, i64)> = sqlx::query_as(statements::INSERT_MESSAGES)
         .bind(&keys.scopes.tenants)
         .bind(&keys.scopes.modes)
         .bind(&keys.firsts)
         .bind(&keys.seconds)
-        .bind(
-            messages
-                .iter()
-                .map(|(applied, _)| applied.record.id.as_uuid())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            messages
-                .iter()
-                .map(|(applied, _)| signed(applied.position.offset))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            messages
-                .iter()
-                .map(|(_, message)| text(&message.sender_id))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            messages
-                .iter()
-                .map(|(_, message)| message.role.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            messages
-                .iter()
-                .map(|(_, message)| message.kind.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            messages
-                .iter()
-                .map(|(_, message)| signed(message.content.chars()))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            messages
-                .iter()
-                .map(|(_, message)| message.in_reply_to.as_ref().map(|id| id.as_str()))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            messages
-                .iter()
-                .map(|(_, message)| message.run_id.as_ref().map(|id| id.as_str()))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            messages
-                .iter()
-                .map(|(applied, _)| time(applied.record.occurred_at))
-                .collect::<Vec<_>>(),
-        )
+        .bind(each(&records, |one| one.record.id.as_uuid()))
+        .bind(each(&records, |one| signed(one.position.offset)))
+        .bind(each(&messages, |one| text(&one.sender_id)))
+        .bind(each(&messages, |one| one.role.as_str()))
+        .bind(each(&messages, |one| one.kind.as_str()))
+        .bind(each(&messages, |one| signed(one.content.chars())))
+        .bind(each(&messages, |one| {
+            Some(one.in_reply_to.as_ref()?.as_str())
+        }))
+        .bind(each(&messages, |one| Some(one.run_id.as_ref()?.as_str())))
+        .bind(each(&records, |one| time(one.record.occurred_at)))
         .fetch_all(connection)
         .await
         .map_err(ApplyError::database("insert messages"))?;
@@ -285,52 +88,24 @@ pub(super) async fn occurrences(
     connection: &mut PgConnection,
     batch: &Batch<'_>,
 ) -> Result<(), ApplyError> {
-    let rows = &batch.occurrences;
-    if rows.is_empty() {
+    if batch.occurrences.is_empty() {
         return Ok(());
     }
-    let mut scopes = Scopes::default();
-    for (applied, _) in rows {
-        scopes.push(applied.record.scope);
-    }
+    let (records, occurrences): (Vec<&Applied>, Vec<&OccurrenceRecorded>) =
+        batch.occurrences.iter().copied().unzip();
+    let identities = Identities::of(records.iter().map(|applied| &applied.record));
     sqlx::query(statements::INSERT_OCCURRENCES)
-        .bind(&scopes.tenants)
-        .bind(&scopes.modes)
-        .bind(
-            rows.iter()
-                .map(|(_, occurrence)| occurrence.schedule_id.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            rows.iter()
-                .map(|(_, occurrence)| time(occurrence.scheduled_at))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            rows.iter()
-                .map(|(_, occurrence)| occurrence.owner_id.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            rows.iter()
-                .map(|(applied, _)| applied.record.id.as_uuid())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            rows.iter()
-                .map(|(_, occurrence)| occurrence.status.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            rows.iter()
-                .map(|(_, occurrence)| occurrence.run_id.as_ref().map(|id| id.as_str()))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            rows.iter()
-                .map(|(_, occurrence)| occurrence.next_occurrence_at.map(time))
-                .collect::<Vec<_>>(),
-        )
+        .bind(&identities.scopes.tenants)
+        .bind(&identities.scopes.modes)
+        .bind(each(&occurrences, |one| one.schedule_id.as_str()))
+        .bind(each(&occurrences, |one| time(one.scheduled_at)))
+        .bind(each(&occurrences, |one| one.owner_id.as_str()))
+        .bind(&identities.ids)
+        .bind(each(&occurrences, |one| one.status.as_str()))
+        .bind(each(&occurrences, |one| {
+            Some(one.run_id.as_ref()?.as_str())
+        }))
+        .bind(each(&occurrences, |one| one.next_occurrence_at.map(time)))
         .execute(connection)
         .await
         .map_err(ApplyError::database("insert occurrences"))?;

@@ -180,3 +180,24 @@ pub(crate) fn occurrence(schedule: &str, scheduled_at: i64, run: Option<&str>) -
         next_occurrence_at: None,
     }))
 }
+
+/// Everything that can be said about one run.
+pub(crate) fn one_run() -> Vec<Fact> {
+    vec![
+        start("r1"),
+        progress("r1", Phase::Running, "on it"),
+        step_start("r1", "s1"),
+        call_start("r1", "c1", "search"),
+        message("k1", "m1", Some("r1")),
+        call_end("r1", "c1", WorkStatus::Failed),
+        call_start("r1", "c2", "pay"),
+        call_end("r1", "c2", WorkStatus::Succeeded),
+        usage("r1", "tokens", 40),
+        usage("r1", "tokens", 2),
+        step_end("r1", "s1", WorkStatus::Succeeded),
+        message("k1", "m2", Some("r1")),
+        end("r1", Outcome::Succeeded),
+        occurrence("daily", 5, Some("r1")),
+        call_start("r1", "c3", "late"),
+    ]
+}
