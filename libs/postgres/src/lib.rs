@@ -13,3 +13,5 @@ pub use config::{Config, connect};
 pub use error::{constraint, is_weather};
 pub use migrations::{MigrateError, migrate, migrator};
 pub use scoped::{BypassError, begin_scoped, refuse_bypass};
+/// What the database, or the way to it, says.
+pub use sqlx::Error;

@@ -38,7 +38,7 @@ pub struct Addresses {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the configuration of the keys' database is wrong")]
-    Keys(#[source] sqlx::Error),
+    Keys(#[source] runledger_postgres::Error),
     #[error("starting the server")]
     Server(#[source] server::Error),
     #[error("starting the metrics listener")]
