@@ -55,7 +55,20 @@ pub(super) async fn topics(core: &Core, families: &[Family]) -> Result<(), Error
             }
         }
     }
-    check_configs(&admin, &options, &names).await
+    let deadline = Instant::now() + core.config.request_timeout;
+    // The broker that is asked may not have heard of a topic that was made a moment ago.
+    while !check_configs(&admin, &options, &names).await? {
+        if Instant::now() > deadline {
+            return Err(Error::Unavailable {
+                doing: DOING,
+                source: Some(
+                    KafkaError::AdminOp(RDKafkaErrorCode::UnknownTopicOrPartition).into(),
+                ),
+            });
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    Ok(())
 }
 
 fn new_topic<'a>(core: &Core, name: &'a str, bytes_max: &'a str) -> NewTopic<'a> {
@@ -74,11 +87,12 @@ fn new_topic<'a>(core: &Core, name: &'a str, bytes_max: &'a str) -> NewTopic<'a>
 }
 
 /// A topic that someone else made may forget records after a week: better to refuse it now.
+/// False: not every topic is known yet.
 async fn check_configs(
     admin: &AdminClient<DefaultClientContext>,
     options: &AdminOptions,
     names: &[&str],
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let topics: Vec<ResourceSpecifier<'_>> = names
         .iter()
         .map(|name| ResourceSpecifier::Topic(name))
@@ -97,12 +111,15 @@ async fn check_configs(
             doing: DOING,
             source: KafkaError::AdminOp(code).into(),
         };
-        let config = described.map_err(refused)?;
+        let config = match described {
+            Err(RDKafkaErrorCode::UnknownTopicOrPartition) => return Ok(false),
+            described => described.map_err(refused)?,
+        };
         for (key, value) in wanted {
-            let found = config
-                .get(key)
-                .and_then(|entry| entry.value.clone())
-                .unwrap_or_default();
+            let Some(entry) = config.get(key) else {
+                return Ok(false);
+            };
+            let found = entry.value.clone().unwrap_or_default();
             if found != value {
                 return Err(Error::TopicConfig {
                     topic: topic_of(&config.specifier),
@@ -113,7 +130,7 @@ async fn check_configs(
             }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn topic_of(specifier: &OwnedResourceSpecifier) -> String {
