@@ -214,13 +214,13 @@ proptest! {
     #[test]
     fn a_call_has_the_first_start_and_the_first_end(facts in prop::collection::vec(any_fact(), 0..40)) {
         for (id, call) in &fold(&facts).calls {
-            let start = first(&facts, |fact| match fact {
-                Fact::ToolCallStarted(fact) if fact.tool_call_id.as_str() == id => Some(fact.tool.clone()),
-                _ => None,
+            let start = first(&facts, |fact| {
+                let Fact::ToolCallStarted(fact) = fact else { return None };
+                (fact.tool_call_id.as_str() == id).then(|| fact.tool.clone())
             });
-            let end = first(&facts, |fact| match fact {
-                Fact::ToolCallEnded(fact) if fact.tool_call_id.as_str() == id => Some(fact.status),
-                _ => None,
+            let end = first(&facts, |fact| {
+                let Fact::ToolCallEnded(fact) = fact else { return None };
+                (fact.tool_call_id.as_str() == id).then_some(fact.status)
             });
             prop_assert_eq!(call.work.started, start.as_ref().map(|(number, _)| moment(*number)));
             prop_assert_eq!(call.tool.as_ref(), start.as_ref().map(|(_, tool)| tool));
