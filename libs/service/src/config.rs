@@ -20,6 +20,7 @@ const SECTIONS: &[&str] = &[
     "keys",
     "limits",
     "metrics",
+    "migrate",
     "projection",
     "server",
     "telemetry",

@@ -80,8 +80,8 @@ impl Buckets {
 
     /// Takes one from the caller's bucket of commands. Errors as [`Buckets::take`].
     pub fn take_command(&self, caller: &Caller) -> Result<(), Fault> {
-        let debts = self.debts(caller.require_scope()?);
         let now = Instant::now();
+        let debts = self.debts(caller.require_scope()?, now);
         let ask = Ask {
             what: "commands",
             rate: caller.limits.commands_per_second,
@@ -101,7 +101,7 @@ impl Buckets {
         bytes: u64,
         now: Instant,
     ) -> Result<(), Fault> {
-        let debts = self.debts(caller.require_scope()?);
+        let debts = self.debts(caller.require_scope()?, now);
         let limits = caller.limits;
         let records = Ask {
             what: "records",
@@ -124,9 +124,9 @@ impl Buckets {
         Ok(())
     }
 
-    fn debts(&self, scope: Scope) -> Arc<Mutex<Debts>> {
+    /// A scope that is new owes nothing at `now`: a later moment would already cost it.
+    fn debts(&self, scope: Scope, now: Instant) -> Arc<Mutex<Debts>> {
         self.scopes.get_with(scope, || {
-            let now = Instant::now();
             Arc::new(Mutex::new(Debts {
                 records: now,
                 bytes: now,
