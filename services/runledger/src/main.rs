@@ -1,1 +1,79 @@
-fn main() {}
+//! The one binary of Runledger: a subcommand a role, and the people's commands.
+//!
+//! For: starting each role from its configuration, all of them at once for a developer, and everything that
+//! people do with an installation from a terminal, over the same gRPC as anybody.
+//! Must never: reach around the services into their tables or topics, except where it says so (`migrate`,
+//! `directory bootstrap`, `lag`, the figures of `load`).
+
+mod admin;
+mod cli;
+mod credentials;
+mod demo;
+mod dev;
+mod house;
+mod import;
+mod json;
+mod lag;
+mod load;
+mod migrate;
+mod reading;
+mod remote;
+mod roles;
+mod runs;
+mod say;
+mod seed;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use cli::{Cli, Command, DirectoryCommand, Runs};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if cli.no_color {
+        say::plain();
+    }
+    // Boxed: it is as large as the largest command.
+    match Box::pin(run(cli.command)).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            say::aside(format_args!("runledger: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Dev => dev::run().await,
+        Command::Demo(args) => demo::run(&args).await,
+        Command::Import(args) => import::run(&args).await,
+        Command::Runs(Runs::List(args)) => runs::list(&args).await,
+        Command::Runs(Runs::Show(args)) => runs::show(&args).await,
+        Command::Runs(Runs::Tail(args)) => runs::tail(&args).await,
+        Command::Runs(Runs::Projector(role)) => roles::projector(&role).await,
+        Command::Runs(Runs::Api(role)) => roles::api(&role).await,
+        Command::Keys(args) => admin::keys(&args).await,
+        Command::Tenants(args) => admin::tenants(&args).await,
+        Command::KillSwitch(args) => admin::kill_switch(&args).await,
+        Command::Lag(args) => lag::run(&args).await,
+        Command::Load(args) => load::run(&args).await,
+        Command::Ingest(role) => roles::ingest(&role).await,
+        Command::Directory(directory) => match directory.command {
+            Some(DirectoryCommand::Bootstrap(role)) => roles::bootstrap(&role).await,
+            None => roles::directory(&directory.role).await,
+        },
+        Command::Migrate(role) => roles::migrate(&role).await,
+    }
+}
+
+/// Whoever read our output has read enough: `runledger runs list | head`.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}

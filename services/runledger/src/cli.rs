@@ -1,0 +1,193 @@
+//! The command line: what there is, and what each part says of itself.
+
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser, Subcommand};
+
+mod people;
+
+pub(crate) use people::{
+    Demo, Import, Keys, KeysCommand, KillSwitch, Lag, Load, Reading, RunsList, RunsShow, RunsTail,
+    Server, Tenants, TenantsCommand, Turn, WhichTenant,
+};
+
+/// The ledger under an AI-agent platform.
+///
+/// Agent runs, tool calls, schedules and messages go in over gRPC, lie in Kafka for good, and come
+/// back out of Postgres.
+///
+/// New here? `runledger demo` shows real agent runs; `runledger dev` runs the whole house and prints
+/// addresses and keys; in another terminal, `runledger runs list`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "runledger",
+    version,
+    max_term_width = 100,
+    propagate_version = true
+)]
+pub(crate) struct Cli {
+    /// No colours
+    #[arg(long, global = true, env = "NO_COLOR", hide_env = true, value_parser = FalseyValueParser::new())]
+    pub(crate) no_color: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run every role in one process, with a seeded tenant
+    ///
+    /// Migrates, makes the tenant `demo` with its keys through the gRPC api, writes them to
+    /// .runledger/credentials.toml (mode 0600) where the other commands find them, prints addresses
+    /// and keys, and serves until Ctrl-C. Running it again reuses what is there.
+    ///
+    /// Needs Kafka and Postgres: `make up`.
+    Dev,
+    /// Show real agent runs, from nothing to the terminal
+    Demo(Demo),
+    /// Import recorded agent runs from a file
+    ///
+    /// The file has one run a line, as deploy/demo/README.md describes it. Facts go in through the
+    /// ingestion services in batches, and are counted again in the read model when they have
+    /// arrived there; the command fails when the counts differ from the file's.
+    ///
+    /// The source has no times. They are chosen from --seed alone: a base moment in autumn 2024 and
+    /// plausible seconds from there on. Record ids are derived from the run's id, the place of the
+    /// fact in its run and the seed. So importing a file twice changes nothing, on any day, from
+    /// any machine. Recorded tool-call ids repeat inside runs and are left out: calls are numbered
+    /// `call-1`, `call-2`, and so on.
+    Import(Import),
+    /// Look at runs; or run the roles of their read model
+    #[command(subcommand)]
+    Runs(Runs),
+    /// API keys: list, create, rotate, revoke
+    Keys(Keys),
+    /// Tenants: list, create
+    Tenants(Tenants),
+    /// Stop all writes of a tenant, or of everybody; allow them again
+    KillSwitch(KillSwitch),
+    /// How far the read model is behind the log, partition by partition
+    Lag(Lag),
+    /// Load a local installation, and measure it honestly
+    ///
+    /// Appends tool calls to runs of its own. With --rate the loop is open: every request has its
+    /// moment, and its latency counts from that moment, so that a server that stalls cannot hide
+    /// it. Without --rate, --callers append as fast as they are answered.
+    ///
+    /// Talks to this machine only.
+    Load(Load),
+    /// Role: take facts in over gRPC
+    Ingest(Role),
+    /// Role: tenants, principals, keys, limits, the kill switch
+    Directory(Directory),
+    /// Bring the database and the topics up to date
+    ///
+    /// Applies the migrations that are missing, then makes the topics and Genesis records that are
+    /// missing. Running it again changes nothing. Waits a while for Kafka and Postgres to be there.
+    Migrate(Role),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Runs {
+    /// List runs, newest first
+    List(RunsList),
+    /// Show one run: what it was, its tool calls, its timeline
+    Show(RunsShow),
+    /// Follow a run: what is stored, then what comes
+    Tail(RunsTail),
+    /// Role: write the read model from the log
+    Projector(Role),
+    /// Role: answer from the read model
+    Api(Role),
+}
+
+/// How a role is configured: defaults, then --config, then RUNLEDGER_<SECTION>__<FIELD>.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Role {
+    /// TOML that overrides the defaults
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print the configuration in force, secrets hidden, and end
+    #[arg(long)]
+    pub(crate) check_config: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Directory {
+    #[command(flatten)]
+    pub(crate) role: Role,
+    #[command(subcommand)]
+    pub(crate) command: Option<DirectoryCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DirectoryCommand {
+    /// Make the first operator and print its key: once
+    ///
+    /// The key is shown this once and kept nowhere. With it, make tenants (`runledger tenants
+    /// create`) and everything else.
+    Bootstrap(Role),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn roles_take_a_config() {
+        for line in [
+            "runledger ingest --config a.toml",
+            "runledger directory --config a.toml",
+            "runledger directory bootstrap --config a.toml",
+            "runledger runs projector --config a.toml",
+            "runledger runs api --config a.toml --check-config",
+            "runledger migrate --config a.toml",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn people_may_filter_as_the_api_can() {
+        let line = "runledger runs list --status failed,stopped --agent a --space s --label task=1 --label trial=0 \
+                    --tool think --failed-calls --from 2024-09-01 --to 2024-09-02T10:00:00Z --task refund --limit 5 --json";
+        let Ok(Command::Runs(Runs::List(list))) =
+            parse(&line.split_whitespace().collect::<Vec<_>>().join(" "))
+        else {
+            panic!("not parsed")
+        };
+        assert_eq!(
+            list.labels,
+            [
+                ("task".to_owned(), "1".to_owned()),
+                ("trial".to_owned(), "0".to_owned())
+            ]
+        );
+        assert_eq!(list.statuses.len(), 2);
+        assert!(parse("runledger runs list --label task").is_err());
+        assert!(parse("runledger runs list --failed-calls --no-failed-calls").is_err());
+        assert!(parse("runledger runs list --from yesterday").is_err());
+    }
+
+    #[test]
+    fn load_is_bounded() {
+        assert!(parse("runledger load --rate 100 --callers 4").is_err());
+        assert!(parse("runledger load --duration 2h").is_err());
+        assert!(parse("runledger load --batch 1001").is_err());
+        assert!(parse("runledger load --duration 10s --batch 100 --check-every 10").is_ok());
+    }
+}

@@ -1,0 +1,81 @@
+//! `runledger dev`: the whole house in one process.
+
+use std::env;
+use std::path::Path;
+
+use anyhow::Context as _;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::credentials::Credentials;
+use crate::house::{self, Addresses, Configs};
+use crate::{say, seed};
+
+/// The command.
+pub(crate) async fn run() -> anyhow::Result<()> {
+    let configs = Configs::load()?;
+    let _telemetry = configs.log(None)?;
+    let (supervisor, addresses) = house::start(&configs).await?;
+    let path = Credentials::place(&env::current_dir().context("cannot tell the current folder")?);
+    let credentials =
+        seed::seed_file(&configs.directory.database, addresses.endpoints(), &path).await?;
+    show(&addresses, &credentials, &path)?;
+    say::line("\nCtrl-C ends it. In another terminal: runledger demo, or runledger runs list")?;
+    Ok(supervisor.run().await?)
+}
+
+/// Addresses and keys.
+pub(crate) fn show(
+    addresses: &Addresses,
+    credentials: &Credentials,
+    path: &Path,
+) -> anyhow::Result<()> {
+    let mut table = say::Columns::new(&["role", "gRPC", "metrics and health"]);
+    let http = |address| format!("http://{address}/metrics");
+    for (role, grpc, metrics) in [
+        (
+            "ingest",
+            Some(addresses.ingest.grpc),
+            addresses.ingest.metrics,
+        ),
+        (
+            "directory",
+            Some(addresses.directory.grpc),
+            addresses.directory.metrics,
+        ),
+        ("runs api", Some(addresses.api.grpc), addresses.api.metrics),
+        ("runs projector", None, addresses.projector.metrics),
+    ] {
+        let grpc = grpc.map(|address| address.to_string()).unwrap_or_default();
+        table.row([say::cell(role), say::cell(grpc), say::cell(http(metrics))]);
+    }
+    table.print()?;
+    let mut table = say::Columns::new(&["key of", "may", ""]);
+    let keys = &credentials.keys;
+    let mut row = |who: &str, may: &str, key: &Option<SecretString>| {
+        let key = key.as_ref().map_or("", |key| key.expose_secret());
+        table.row([say::cell(who), say::cell(may), say::cell(key)]);
+    };
+    row(
+        "the operator",
+        "make tenants; sees no records",
+        &keys.operator,
+    );
+    row(
+        "demo-admin",
+        "do everything in the tenant demo",
+        &keys.admin,
+    );
+    row("demo-agent", "append and read", &keys.agent);
+    row("demo-viewer", "read", &keys.viewer);
+    row(
+        "demo-agent, sandbox",
+        "append and read, in the sandbox only",
+        &keys.sandbox,
+    );
+    table.print()?;
+    say::line(format_args!(
+        "Kept in {}, where the other commands find them.",
+        path.display()
+    ))?;
+    Ok(())
+}

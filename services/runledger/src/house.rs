@@ -1,0 +1,169 @@
+//! All roles in one process: what `runledger dev` serves and what demo and figures run on.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use runledger_eventlog::kafka::Kafka;
+use runledger_service::config::{self, Source};
+use runledger_service::supervisor::Supervisor;
+use runledger_service::{client, telemetry};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::credentials::Endpoints;
+use crate::migrate;
+use crate::roles::{DRAIN_TIMEOUT, clock};
+
+/// How long the roles may take until they can do their work.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What each role is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Configs {
+    pub(crate) shared: migrate::Config,
+    pub(crate) ingest: runledger_ingest::Config,
+    pub(crate) directory: runledger_directory::Config,
+    pub(crate) projector: runledger_runs::ProjectorConfig,
+    pub(crate) api: runledger_runs::ApiConfig,
+}
+
+/// Where the roles answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) ingest: runledger_ingest::Addresses,
+    pub(crate) directory: runledger_directory::Addresses,
+    pub(crate) projector: runledger_runs::ProjectorAddresses,
+    pub(crate) api: runledger_runs::ApiAddresses,
+}
+
+fn load<T: DeserializeOwned>(defaults: &str) -> Result<T, config::Error> {
+    config::load(Source {
+        defaults,
+        file: None,
+    })
+}
+
+impl Configs {
+    /// The defaults of every role, under the environment.
+    pub(crate) fn load() -> Result<Self, config::Error> {
+        Ok(Self {
+            shared: load(migrate::DEV_DEFAULTS)?,
+            ingest: load(runledger_ingest::DEFAULTS)?,
+            directory: load(runledger_directory::DEFAULTS)?,
+            projector: load(runledger_runs::PROJECTOR_DEFAULTS)?,
+            api: load(runledger_runs::API_DEFAULTS)?,
+        })
+    }
+
+    /// Logs from here on: `filter` in the place of the configured one, when given.
+    pub(crate) fn log(&self, filter: Option<&str>) -> Result<telemetry::Guard, telemetry::Error> {
+        let mut config = self.shared.telemetry.clone();
+        if let Some(filter) = filter {
+            filter.clone_into(&mut config.filter);
+        }
+        telemetry::init(&config, "dev")
+    }
+
+    /// Every role but the projector; [`Configs::start_projector`] starts that.
+    pub(crate) async fn start_servers(
+        &self,
+        supervisor: &mut Supervisor,
+    ) -> anyhow::Result<(
+        runledger_ingest::Addresses,
+        runledger_directory::Addresses,
+        runledger_runs::ApiAddresses,
+    )> {
+        let taken = "is another `runledger dev` running?";
+        let directory = runledger_directory::serve(&self.directory, clock(), supervisor)
+            .await
+            .context(taken)?;
+        let authenticator = runledger_ingest::authenticator(&self.ingest)?;
+        let log = Kafka::connect(&self.ingest.kafka)?;
+        let ingest = runledger_ingest::serve(&self.ingest, log, authenticator, clock(), supervisor)
+            .await
+            .context(taken)?;
+        let api = runledger_runs::serve_api(&self.api, supervisor)
+            .await
+            .context(taken)?;
+        Ok((ingest, directory, api))
+    }
+
+    pub(crate) async fn start_projector(
+        &self,
+        supervisor: &mut Supervisor,
+    ) -> anyhow::Result<runledger_runs::ProjectorAddresses> {
+        Ok(runledger_runs::serve_projector(&self.projector, clock(), supervisor).await?)
+    }
+}
+
+/// Migrates, starts every role and waits until they can do their work.
+pub(crate) async fn start(configs: &Configs) -> anyhow::Result<(Supervisor, Addresses)> {
+    migrate::migrate(&configs.shared)
+        .await
+        .context("is the dev stack up? `make up` starts it, `make status` tells")?;
+    let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
+    let projector = configs
+        .start_projector(&mut supervisor)
+        .await
+        .context("is another `runledger dev` running?")?;
+    let (ingest, directory, api) = configs.start_servers(&mut supervisor).await?;
+    for address in [directory.grpc, ingest.grpc, api.grpc] {
+        ready(&url(address)).await?;
+    }
+    Ok((
+        supervisor,
+        Addresses {
+            ingest,
+            directory,
+            projector,
+            api,
+        },
+    ))
+}
+
+impl Addresses {
+    pub(crate) fn endpoints(&self) -> Endpoints {
+        Endpoints {
+            ingest: url(self.ingest.grpc),
+            directory: url(self.directory.grpc),
+            runs: url(self.api.grpc),
+        }
+    }
+}
+
+pub(crate) fn url(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+/// Whether a role answers and can do its work.
+pub(crate) async fn serves(url: &str) -> bool {
+    let asked = async {
+        let connection = client::connect(&client::Options::new(url, None))
+            .await
+            .ok()?;
+        HealthClient::new(connection)
+            .check(HealthCheckRequest::default())
+            .await
+            .ok()
+    };
+    asked
+        .await
+        .is_some_and(|answer| answer.into_inner().status() == ServingStatus::Serving)
+}
+
+/// Waits until a role can do its work.
+pub(crate) async fn ready(url: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + READY_WITHIN;
+    while !serves(url).await {
+        if Instant::now() > deadline {
+            bail!("{url} is not ready after {READY_WITHIN:?}; the log above should say why");
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
