@@ -23,14 +23,14 @@ use crate::runs::{self, view};
 use crate::say::{self, Columns, Tone, cell, count, toned};
 use crate::{cli, dev, seed};
 
-/// Our own warnings; those of the Kafka client would only alarm.
-const LOG_FILTER: &str = "warn,rdkafka=off,librdkafka=off";
+/// Our own warnings, and what is waited for; those of the Kafka client would only alarm.
+const LOG_FILTER: &str = "warn,runledger::migrate=info,rdkafka=off,librdkafka=off";
 /// What times and ids are derived from.
 const SEED: u64 = 1;
 /// Runs of the list of the latest.
 const LATEST: usize = 8;
 /// Entries shown of the one timeline.
-const TIMELINE: u32 = 24;
+const TIMELINE: u32 = 32;
 /// How many runs are asked for their calls at once.
 const AT_ONCE: usize = 8;
 

@@ -1,5 +1,6 @@
 //! All roles in one process: what `runledger dev` serves and what demo and figures run on.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -78,18 +79,17 @@ impl Configs {
         runledger_directory::Addresses,
         runledger_runs::ApiAddresses,
     )> {
-        let taken = "is another `runledger dev` running?";
         let directory = runledger_directory::serve(&self.directory, clock(), supervisor)
             .await
-            .context(taken)?;
+            .map_err(hint)?;
         let authenticator = runledger_ingest::authenticator(&self.ingest)?;
         let log = Kafka::connect(&self.ingest.kafka)?;
         let ingest = runledger_ingest::serve(&self.ingest, log, authenticator, clock(), supervisor)
             .await
-            .context(taken)?;
+            .map_err(hint)?;
         let api = runledger_runs::serve_api(&self.api, supervisor)
             .await
-            .context(taken)?;
+            .map_err(hint)?;
         Ok((ingest, directory, api))
     }
 
@@ -97,8 +97,24 @@ impl Configs {
         &self,
         supervisor: &mut Supervisor,
     ) -> anyhow::Result<runledger_runs::ProjectorAddresses> {
-        Ok(runledger_runs::serve_projector(&self.projector, clock(), supervisor).await?)
+        runledger_runs::serve_projector(&self.projector, clock(), supervisor)
+            .await
+            .map_err(hint)
     }
+}
+
+/// Says what an address in use most likely means.
+fn hint(error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
+    let error = anyhow::Error::new(error);
+    let in_use = |cause: &io::Error| cause.kind() == io::ErrorKind::AddrInUse;
+    if error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref())
+        .any(in_use)
+    {
+        return error.context("a port is taken; is another `runledger dev` running?");
+    }
+    error
 }
 
 /// Migrates, starts every role and waits until they can do their work.
@@ -107,10 +123,7 @@ pub(crate) async fn start(configs: &Configs) -> anyhow::Result<(Supervisor, Addr
         .await
         .context("is the dev stack up? `make up` starts it, `make status` tells")?;
     let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
-    let projector = configs
-        .start_projector(&mut supervisor)
-        .await
-        .context("is another `runledger dev` running?")?;
+    let projector = configs.start_projector(&mut supervisor).await?;
     let (ingest, directory, api) = configs.start_servers(&mut supervisor).await?;
     for address in [directory.grpc, ingest.grpc, api.grpc] {
         ready(&url(address)).await?;

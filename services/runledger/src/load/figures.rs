@@ -396,7 +396,7 @@ async fn machine(admin: &SecretString) -> String {
          one Kafka node, records of about 1 KB.",
         std::env::consts::OS,
         std::env::consts::ARCH,
-        kernel.trim(),
+        kernel.trim().split('-').next().unwrap_or_default(),
         env!("CARGO_PKG_VERSION"),
     )
 }
