@@ -46,23 +46,40 @@ pub struct Fault {
 
 impl Fault {
     pub fn new(kind: Kind, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, reason, message: message.into(), violations: Vec::new(), retry_after: None, cause: None }
+        Self {
+            kind,
+            reason,
+            message: message.into(),
+            violations: Vec::new(),
+            retry_after: None,
+            cause: None,
+        }
     }
 
     /// Every field fault of a request at once.
     pub fn invalid(violations: Vec<Violation>) -> Self {
         let message = match violations.as_slice() {
             [one] => format!("{}: {}", one.field, one.description),
-            many => format!("{} fields are not as they must be; each is listed in the details", many.len()),
+            many => format!(
+                "{} fields are not as they must be; each is listed in the details",
+                many.len()
+            ),
         };
-        Self { violations, ..Self::new(Kind::Invalid, "INVALID_FIELDS", message) }
+        Self {
+            violations,
+            ..Self::new(Kind::Invalid, "INVALID_FIELDS", message)
+        }
     }
 
     /// Ours to mend: the caller learns nothing but that.
     pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self {
             cause: Some(cause.into()),
-            ..Self::new(Kind::Internal, "INTERNAL", "an unexpected error; report it with the request id")
+            ..Self::new(
+                Kind::Internal,
+                "INTERNAL",
+                "an unexpected error; report it with the request id",
+            )
         }
     }
 

@@ -66,7 +66,9 @@ pub enum Reason {
     String,
     #[error("not JSON: a malformed number")]
     Number,
-    #[error("a number beyond what 64-bit floats reach, or longer than {NUMBER_CHARS_MAX} characters")]
+    #[error(
+        "a number beyond what 64-bit floats reach, or longer than {NUMBER_CHARS_MAX} characters"
+    )]
     NumberRange,
     #[error("something follows the value")]
     Trailing,
@@ -85,7 +87,10 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn fault(&self, reason: Reason) -> InvalidJson {
-        InvalidJson { reason, at: self.at }
+        InvalidJson {
+            reason,
+            at: self.at,
+        }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -202,7 +207,10 @@ impl<'a> Parser<'a> {
                 None => return Err(self.fault(Reason::String)),
             }
         }
-        let token = self.text.get(self.at..=end).ok_or_else(|| self.fault(Reason::String))?;
+        let token = self
+            .text
+            .get(self.at..=end)
+            .ok_or_else(|| self.fault(Reason::String))?;
         let text: String = serde_json::from_str(token).map_err(|_| self.fault(Reason::String))?;
         if text.contains('\0') {
             return Err(self.fault(Reason::Nul));
@@ -246,10 +254,14 @@ enum Shape {
 impl Shape {
     /// The grammar of RFC 8259, section 6.
     fn of(token: &str) -> Option<Self> {
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let digits =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let unsigned = token.strip_prefix('-').unwrap_or(token);
         let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
+            Some((mantissa, exponent)) => (
+                mantissa,
+                Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)),
+            ),
             None => (unsigned, None),
         };
         let (whole, fraction) = match mantissa.split_once('.') {
@@ -269,10 +281,16 @@ impl Shape {
 }
 
 /// Writes members sorted by the UTF-16 code units of their keys.
-fn write_object(mut members: Vec<(String, String, usize)>, out: &mut String) -> Result<(), InvalidJson> {
+fn write_object(
+    mut members: Vec<(String, String, usize)>,
+    out: &mut String,
+) -> Result<(), InvalidJson> {
     members.sort_by(|(a, ..), (b, ..)| a.encode_utf16().cmp(b.encode_utf16()));
     if let Some([_, (.., at)]) = members.array_windows().find(|[(a, ..), (b, ..)]| a == b) {
-        return Err(InvalidJson { reason: Reason::DuplicateKey, at: *at });
+        return Err(InvalidJson {
+            reason: Reason::DuplicateKey,
+            at: *at,
+        });
     }
     out.push('{');
     for (index, (key, value, _)) in members.iter().enumerate() {
@@ -315,7 +333,9 @@ mod tests {
     use super::*;
 
     fn canonical(text: &str) -> String {
-        Json::parse(text).map(String::from).unwrap_or_else(|fault| fault.to_string())
+        Json::parse(text)
+            .map(String::from)
+            .unwrap_or_else(|fault| fault.to_string())
     }
 
     fn refused(text: &str) -> Reason {
@@ -324,21 +344,33 @@ mod tests {
 
     #[test]
     fn keys_are_sorted_by_utf16_and_space_is_dropped() {
-        assert_eq!(canonical(r#" { "b" : [ 1 , true ] , "a" : null } "#), r#"{"a":null,"b":[1,true]}"#);
-        assert_eq!(canonical("{\"\u{fb33}\":1,\"\u{1f600}\":2}"), "{\"\u{1f600}\":2,\"\u{fb33}\":1}");
+        assert_eq!(
+            canonical(r#" { "b" : [ 1 , true ] , "a" : null } "#),
+            r#"{"a":null,"b":[1,true]}"#
+        );
+        assert_eq!(
+            canonical("{\"\u{fb33}\":1,\"\u{1f600}\":2}"),
+            "{\"\u{1f600}\":2,\"\u{fb33}\":1}"
+        );
     }
 
     #[test]
     fn integers_keep_every_digit_and_fractions_take_their_shortest_form() {
         assert_eq!(canonical("9007199254740993"), "9007199254740993");
-        assert_eq!(canonical("-123456789012345678901234567890"), "-123456789012345678901234567890");
+        assert_eq!(
+            canonical("-123456789012345678901234567890"),
+            "-123456789012345678901234567890"
+        );
         assert_eq!(canonical("-0"), "0");
         assert_eq!(canonical("[1.0, 1e2, 0.1, 1E-7]"), "[1,100,0.1,1e-7]");
     }
 
     #[test]
     fn strings_carry_the_least_escapes() {
-        assert_eq!(canonical(r#""\u0041\/\u000a\u001f\ud83d\ude00""#), "\"A/\\n\\u001f\u{1f600}\"");
+        assert_eq!(
+            canonical(r#""\u0041\/\u000a\u001f\ud83d\ude00""#),
+            "\"A/\\n\\u001f\u{1f600}\""
+        );
     }
 
     #[test]
@@ -348,10 +380,19 @@ mod tests {
         assert_eq!(refused(r#"{"\u0000":1}"#), Reason::Nul);
         assert_eq!(refused(r#""\ud800""#), Reason::String);
         assert_eq!(refused("1e400"), Reason::NumberRange);
-        assert_eq!(refused(&"9".repeat(NUMBER_CHARS_MAX + 1)), Reason::NumberRange);
-        assert_eq!(refused(&format!("{}1{}", "[".repeat(65), "]".repeat(65))), Reason::Depth);
+        assert_eq!(
+            refused(&"9".repeat(NUMBER_CHARS_MAX + 1)),
+            Reason::NumberRange
+        );
+        assert_eq!(
+            refused(&format!("{}1{}", "[".repeat(65), "]".repeat(65))),
+            Reason::Depth
+        );
         assert!(Json::parse(&format!("{}1{}", "[".repeat(64), "]".repeat(64))).is_ok());
-        for text in ["", "01", "1.", ".5", "+1", "--1", "1e", "nul", "[1,]", "{,}", "{\"a\"}", "1 2", "\"", "\"\\", "NaN"] {
+        for text in [
+            "", "01", "1.", ".5", "+1", "--1", "1e", "nul", "[1,]", "{,}", "{\"a\"}", "1 2", "\"",
+            "\"\\", "NaN",
+        ] {
             assert!(Json::parse(text).is_err(), "{text}");
         }
     }

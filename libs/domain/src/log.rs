@@ -29,15 +29,24 @@ impl Stream {
     pub const NAME_BYTES_MAX: usize = 160;
 
     pub fn run(id: &RunId) -> Self {
-        Self { family: Family::Run, name: format!("run/{id}").into() }
+        Self {
+            family: Family::Run,
+            name: format!("run/{id}").into(),
+        }
     }
 
     pub fn schedules(owner: &OwnerId) -> Self {
-        Self { family: Family::Schedule, name: format!("schedules/{owner}").into() }
+        Self {
+            family: Family::Schedule,
+            name: format!("schedules/{owner}").into(),
+        }
     }
 
     pub fn conversation(id: &ConversationId) -> Self {
-        Self { family: Family::Message, name: format!("conversation/{id}").into() }
+        Self {
+            family: Family::Message,
+            name: format!("conversation/{id}").into(),
+        }
     }
 
     /// Parses a stored name; `None` when it belongs to no known family.
@@ -161,7 +170,12 @@ mod tests {
 
     #[test]
     fn the_partition_of_a_key_never_changes() {
-        let golden = [("t/live/run/a", 12, 0), ("t/live/run/b", 12, 7), ("t/sandbox/run/a", 12, 7), ("", 4, 0)];
+        let golden = [
+            ("t/live/run/a", 12, 0),
+            ("t/live/run/b", 12, 7),
+            ("t/sandbox/run/a", 12, 7),
+            ("", 4, 0),
+        ];
         for (key, count, partition) in golden {
             assert_eq!(partition_of(key, count), partition, "{key}");
         }

@@ -5,7 +5,11 @@
 //! Must never: be a dependency of anything that ships, skip a test because the stack is away (that
 //! is a failure), or sleep for a fixed time in place of waiting for a condition.
 
-#![expect(clippy::panic, clippy::print_stderr, reason = "test support: a failure is a panic")]
+#![expect(
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "test support: a failure is a panic"
+)]
 
 mod database;
 mod eventually;

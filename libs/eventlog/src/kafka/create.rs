@@ -61,9 +61,7 @@ pub(super) async fn topics(core: &Core, families: &[Family]) -> Result<(), Error
         if Instant::now() > deadline {
             return Err(Error::Unavailable {
                 doing: DOING,
-                source: Some(
-                    KafkaError::AdminOp(RDKafkaErrorCode::UnknownTopicOrPartition).into(),
-                ),
+                source: Some(KafkaError::AdminOp(RDKafkaErrorCode::UnknownTopicOrPartition).into()),
             });
         }
         tokio::time::sleep(AGAIN).await;
