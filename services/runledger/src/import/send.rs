@@ -164,7 +164,7 @@ fn timed<T>(message: T) -> Request<T> {
 fn worth_again(refused: &Status) -> bool {
     matches!(
         refused.code(),
-        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded
+        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled
     )
 }
 

@@ -1,10 +1,11 @@
 //! The load: so many callers, or a fixed rate whatever the answers take.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use runledger_domain::time::{Clock as _, SystemClock};
 use runledger_proto::common::v1::ReadOptions;
@@ -58,6 +59,7 @@ pub(super) struct Job {
 
 /// What was measured. Histograms count microseconds.
 pub(super) struct Measured {
+    /// From the beginning to the last batch that was answered.
     pub(super) elapsed: Duration,
     pub(super) requests: u64,
     pub(super) accepted: u64,
@@ -90,22 +92,6 @@ impl Measured {
             stale: 0,
             behind: 0,
         })
-    }
-
-    fn add(&mut self, other: Self) -> anyhow::Result<()> {
-        self.requests += other.requests;
-        self.accepted += other.accepted;
-        self.unknown += other.unknown;
-        self.refused += other.refused;
-        for (reason, number) in other.reasons {
-            *self.reasons.entry(reason).or_default() += number;
-        }
-        self.latency.add(other.latency)?;
-        self.visible.add(other.visible)?;
-        self.checks += other.checks;
-        self.stale += other.stale;
-        self.behind += other.behind;
-        Ok(())
     }
 }
 
@@ -156,10 +142,11 @@ pub(super) async fn drive(remote: &Remote, job: &Job) -> anyhow::Result<Measured
     let schedule = Schedule::new(begin, *job);
     let next = Arc::new(AtomicU64::new(0));
     let session: Arc<str> = ids::fresh().simple().to_string().into();
+    let measured = Arc::new(Mutex::new(Measured::new()?));
     let mut workers = JoinSet::new();
     for number in 0..schedule.workers() {
         let (ingest, runs) = connections[usize::from(number) % CONNECTIONS].clone();
-        let measured = Measured::new()?;
+        let measured = Arc::clone(&measured);
         let worker = Worker {
             schedule,
             next: Arc::clone(&next),
@@ -170,12 +157,13 @@ pub(super) async fn drive(remote: &Remote, job: &Job) -> anyhow::Result<Measured
         };
         workers.spawn(worker.work());
     }
-    let mut measured = Measured::new()?;
     while let Some(joined) = workers.join_next().await {
-        measured.add(joined?)?;
+        joined?;
     }
-    measured.elapsed = begin.elapsed();
-    Ok(measured)
+    let measured = Arc::into_inner(measured).context("all callers have ended")?;
+    Ok(measured
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner))
 }
 
 struct Worker {
@@ -184,16 +172,21 @@ struct Worker {
     session: Arc<str>,
     ingest: Ingest,
     runs: Runs,
-    measured: Measured,
+    measured: Arc<Mutex<Measured>>,
 }
 
 impl Worker {
-    async fn work(mut self) -> Measured {
+    /// Held for a few additions, never across a wait.
+    fn measured(&self) -> MutexGuard<'_, Measured> {
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn work(mut self) {
         let job = self.schedule.job;
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(moment) = self.schedule.moment(number, Instant::now()) else {
-                return self.measured;
+                return;
             };
             sleep_until(moment).await;
             let is_checked = job.check_every > 0 && number.is_multiple_of(job.check_every);
@@ -206,12 +199,9 @@ impl Worker {
             let run = format!("load-{}-{run}", self.session);
             let request = request(&run, number, job.batch);
             let answered = self.ingest.tool_calls.append(request).await;
-            self.measured.requests += 1;
             match answered {
                 Ok(answer) => {
-                    self.measured
-                        .latency
-                        .saturating_record(micros(moment.elapsed()));
+                    self.answered(moment);
                     let answer = answer.into_inner();
                     if self.count(&answer) && is_checked {
                         self.check(run, answer.token).await;
@@ -222,13 +212,21 @@ impl Worker {
         }
     }
 
+    fn answered(&self, moment: Instant) {
+        let mut measured = self.measured();
+        measured.requests += 1;
+        measured.elapsed = self.schedule.begin.elapsed();
+        measured.latency.saturating_record(micros(moment.elapsed()));
+    }
+
     /// Counts what became of a batch; true when all of it was accepted.
-    fn count(&mut self, answer: &ToolCallIngestServiceAppendResponse) -> bool {
+    fn count(&self, answer: &ToolCallIngestServiceAppendResponse) -> bool {
+        let mut measured = self.measured();
         for result in &answer.results {
             match &result.outcome {
-                Some(Outcome::Accepted(_)) => self.measured.accepted += 1,
-                Some(Outcome::Refused(_)) => self.measured.refused += 1,
-                Some(Outcome::Unknown(_)) | None => self.measured.unknown += 1,
+                Some(Outcome::Accepted(_)) => measured.accepted += 1,
+                Some(Outcome::Refused(_)) => measured.refused += 1,
+                Some(Outcome::Unknown(_)) | None => measured.unknown += 1,
             }
         }
         answer
@@ -239,12 +237,15 @@ impl Worker {
 
     async fn refuse(&mut self, refused: &Status) {
         let records = u64::from(self.schedule.job.batch);
+        self.measured().requests += 1;
         match refused.code() {
-            Code::Unavailable | Code::DeadlineExceeded => self.measured.unknown += records,
-            _ => self.measured.refused += records,
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
+                self.measured().unknown += records
+            }
+            _ => self.measured().refused += records,
         }
         let reason = status::reason(refused).unwrap_or_else(|| refused.code().to_string());
-        *self.measured.reasons.entry(reason).or_default() += 1;
+        *self.measured().reasons.entry(reason).or_default() += 1;
         if let (Pace::Callers(_), Some(pause)) =
             (self.schedule.job.pace, status::retry_after(refused))
         {
@@ -259,10 +260,10 @@ impl Worker {
             at_least: vec![token],
             max_wait: Some(encode::duration(CHECK_WAIT)),
         });
-        self.measured.checks += 1;
+        self.measured().checks += 1;
         match self.runs.get_run(GetRunRequest { run_id, read }).await {
             Ok(answer) => {
-                self.measured
+                self.measured()
                     .visible
                     .saturating_record(micros(acknowledged.elapsed()));
                 let totals = answer
@@ -270,16 +271,16 @@ impl Worker {
                     .run
                     .and_then(|run| run.totals)
                     .unwrap_or_default();
-                self.measured.stale +=
+                self.measured().stale +=
                     u64::from(totals.tool_calls != u64::from(self.schedule.job.batch));
             }
             // The token covers it, so it must be there.
-            Err(refused) if refused.code() == Code::NotFound => self.measured.stale += 1,
+            Err(refused) if refused.code() == Code::NotFound => self.measured().stale += 1,
             Err(refused) => {
-                self.measured.behind += 1;
+                self.measured().behind += 1;
                 let reason = status::reason(&refused).unwrap_or_else(|| refused.code().to_string());
                 *self
-                    .measured
+                    .measured()
                     .reasons
                     .entry(format!("{reason}, when reading"))
                     .or_default() += 1;

@@ -71,7 +71,15 @@ impl Ground {
         .context(
             "making a database of its own; --admin-postgres names a superuser of the dev stack",
         )?;
-        let configs = configs(&name)?;
+        let furnished = Self::furnish(admin, &name).await;
+        if furnished.is_err() {
+            drop_database(admin, &name).await?;
+        }
+        furnished
+    }
+
+    async fn furnish(admin: &SecretString, name: &str) -> anyhow::Result<Self> {
+        let configs = configs(name)?;
         migrate::migrate(&configs.shared).await?;
         let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
         let (ingest, directory, api) = configs.start_servers(&mut supervisor).await?;
@@ -94,7 +102,7 @@ impl Ground {
         Ok(Self {
             configs,
             remote,
-            name,
+            name: name.to_owned(),
             admin: admin.clone(),
             servers,
         })
@@ -122,11 +130,7 @@ impl Ground {
             .collect();
         topics.push(format!("{}.bare", self.name));
         bare::delete_topics(&self.configs.shared.kafka, &topics).await?;
-        execute(
-            &self.admin,
-            format!("DROP DATABASE {} WITH (FORCE)", self.name),
-        )
-        .await
+        drop_database(&self.admin, &self.name).await
     }
 }
 
@@ -182,6 +186,10 @@ async fn allow_all(remote: &Remote) -> anyhow::Result<()> {
         directory.set_limits(request).await.map_err(Refusal::from)?;
     }
     Ok(())
+}
+
+async fn drop_database(admin: &SecretString, name: &str) -> anyhow::Result<()> {
+    execute(admin, format!("DROP DATABASE {name} WITH (FORCE)")).await
 }
 
 async fn execute(admin: &SecretString, statement: String) -> anyhow::Result<()> {
