@@ -1,5 +1,7 @@
 //! Stories over the real stack: real Kafka, real Postgres, real processes. Each is a promise of
 //! ARCHITECTURE.md; `make proof` tells the long version, `make test` a tenth of it.
+#![expect(clippy::panic, reason = "a story that is not true is a panic")]
 
+mod access;
 mod exactly_once;
 mod read_your_writes;

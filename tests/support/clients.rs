@@ -47,12 +47,13 @@ impl Clients {
     }
 }
 
-/// A tenant with one live key a role.
+/// A tenant with one principal a role, each with a live key and a sandbox key.
 pub struct Tenant {
     pub id: String,
+    /// Ids of the principals.
+    pub principals: BTreeMap<Role, String>,
+    pub sandbox_keys: BTreeMap<Role, String>,
     keys: BTreeMap<Role, String>,
-    /// An agent's sandbox key.
-    pub sandbox_key: String,
 }
 
 impl Tenant {
@@ -78,8 +79,9 @@ impl Tenant {
             .into_inner();
         let mut tenant = Self {
             id: created.tenant.expect("a tenant").tenant_id,
+            principals: BTreeMap::new(),
+            sandbox_keys: BTreeMap::new(),
             keys: BTreeMap::new(),
-            sandbox_key: String::new(),
         };
         for role in [Role::Admin, Role::Reviewer, Role::Viewer, Role::Agent] {
             let request = directory::CreatePrincipalRequest {
@@ -95,11 +97,10 @@ impl Tenant {
                 .into_inner();
             let principal_id = principal.principal.expect("a principal").principal_id;
             let live = key(&mut directory, &principal_id, common::Mode::Live).await;
+            let sandbox = key(&mut directory, &principal_id, common::Mode::Sandbox).await;
             tenant.keys.insert(role, live);
-            if role == Role::Agent {
-                tenant.sandbox_key =
-                    key(&mut directory, &principal_id, common::Mode::Sandbox).await;
-            }
+            tenant.sandbox_keys.insert(role, sandbox);
+            tenant.principals.insert(role, principal_id);
         }
         tenant
     }

@@ -1,182 +1,22 @@
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+//! Facts as they go over the wire.
 
 use rand::Rng;
 use runledger_domain::time::{Clock, SystemClock};
-use runledger_proto::common::v1::AppendResult;
-use runledger_proto::common::v1::append_result::Outcome;
 use runledger_proto::encode;
+use runledger_proto::message::v1::message_fact::Fact as InMessage;
+use runledger_proto::message::v1::message_recorded::Content;
+use runledger_proto::message::v1::{MessageFact, MessageRecorded, SenderRole};
 use runledger_proto::run::v1::run_fact::Fact as InRun;
 use runledger_proto::run::v1::tool_call_fact::Fact as InToolCall;
 use runledger_proto::run::v1::{
-    AgentContext, RunEnded, RunFact, RunIngestServiceAppendRequest, RunOutcome, RunStarted,
-    ToolCallEnded, ToolCallFact, ToolCallIngestServiceAppendRequest, ToolCallStarted, Trigger,
-    UsageRecorded, WorkStatus,
+    AgentContext, RunFact, RunStarted, ToolCallEnded, ToolCallFact, ToolCallStarted, Trigger,
+    WorkStatus,
 };
-use tonic::{Code, Status};
-use uuid::Uuid;
+use runledger_proto::schedule::v1::schedule_fact::Fact as InSchedule;
+use runledger_proto::schedule::v1::{OccurrenceRecorded, OccurrenceStatus, ScheduleFact};
 
-use crate::Clients;
-
-/// How long a story tries again while a service is away.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What was promised to clients: every fact that was acknowledged, and what the runs must add up to.
-#[derive(Debug, Default)]
-pub struct Ledger {
-    pub acknowledged: BTreeSet<Uuid>,
-    pub runs: BTreeMap<String, RunPlan>,
-}
-
-impl Ledger {
-    pub fn merge(&mut self, other: Self) {
-        self.acknowledged.extend(other.acknowledged);
-        self.runs.extend(other.runs);
-    }
-}
-
-/// A run that is going to be reported, and what its totals must be.
-#[derive(Clone, Debug)]
-pub struct RunPlan {
-    pub run_id: String,
-    pub tool_calls: u64,
-    pub failed_tool_calls: u64,
-    pub tokens: i64,
-    opening: Vec<RunFact>,
-    calls: Vec<ToolCallFact>,
-    closing: Vec<RunFact>,
-}
-
-impl RunPlan {
-    /// A run of up to ten tool calls.
-    pub fn random(rng: &mut impl Rng) -> Self {
-        let run_id = format!("run-{:016x}", rng.random::<u64>());
-        let mut plan = Self {
-            run_id: run_id.clone(),
-            tool_calls: rng.random_range(0..10),
-            failed_tool_calls: 0,
-            tokens: 0,
-            opening: Vec::new(),
-            calls: Vec::new(),
-            closing: Vec::new(),
-        };
-        let started = RunStarted {
-            run_id: run_id.clone(),
-            agent_id: "agent-1".into(),
-            trigger: Trigger::Api.into(),
-            task: "tell a story".into(),
-            agent_context: Some(AgentContext::default()),
-            ..RunStarted::default()
-        };
-        plan.opening.push(run_fact(rng, InRun::RunStarted(started)));
-        for number in 0..plan.tool_calls {
-            let failed = rng.random_bool(0.2);
-            plan.failed_tool_calls += u64::from(failed);
-            plan.calls.extend(tool_call(rng, &run_id, number, failed));
-        }
-        for _ in 0..rng.random_range(0..4) {
-            let quantity = rng.random_range(1..1_000);
-            plan.tokens += quantity;
-            let used = UsageRecorded {
-                run_id: run_id.clone(),
-                meter: "tokens.output".into(),
-                quantity,
-                ..UsageRecorded::default()
-            };
-            plan.closing.push(run_fact(rng, InRun::UsageRecorded(used)));
-        }
-        let ended = RunEnded {
-            run_id,
-            outcome: RunOutcome::Completed.into(),
-            ..RunEnded::default()
-        };
-        plan.closing.push(run_fact(rng, InRun::RunEnded(ended)));
-        plan
-    }
-
-    /// Reports it in three batches, each until it is acknowledged, now and then once more for
-    /// nothing. Returns the token of the last acknowledgement.
-    pub async fn report(
-        &self,
-        clients: &Clients,
-        rng: &mut impl Rng,
-        ledger: &mut Ledger,
-    ) -> String {
-        let mut token = self.report_run(clients, &self.opening, ledger).await;
-        if !self.calls.is_empty() {
-            token = self.report_calls(clients, ledger).await;
-            if rng.random_bool(0.3) {
-                self.report_calls(clients, ledger).await;
-            }
-        }
-        if !self.closing.is_empty() {
-            token = self.report_run(clients, &self.closing, ledger).await;
-        }
-        if rng.random_bool(0.3) {
-            self.report_run(clients, &self.opening, ledger).await;
-        }
-        ledger.runs.insert(self.run_id.clone(), self.clone());
-        token
-    }
-
-    async fn report_run(
-        &self,
-        clients: &Clients,
-        facts: &[RunFact],
-        ledger: &mut Ledger,
-    ) -> String {
-        let request = RunIngestServiceAppendRequest {
-            facts: facts.to_vec(),
-        };
-        let answer =
-            patiently(async || clients.runs_in.clone().append(request.clone()).await).await;
-        acknowledge(&answer.results, ledger);
-        answer.token
-    }
-
-    async fn report_calls(&self, clients: &Clients, ledger: &mut Ledger) -> String {
-        let request = ToolCallIngestServiceAppendRequest {
-            facts: self.calls.clone(),
-        };
-        let answer =
-            patiently(async || clients.tool_calls_in.clone().append(request.clone()).await).await;
-        acknowledge(&answer.results, ledger);
-        answer.token
-    }
-}
-
-fn acknowledge(results: &[AppendResult], ledger: &mut Ledger) {
-    for result in results {
-        assert!(
-            matches!(result.outcome, Some(Outcome::Accepted(_))),
-            "{result:?}"
-        );
-        ledger
-            .acknowledged
-            .insert(result.id.parse().expect("the id that was sent"));
-    }
-}
-
-/// Sends the same again while the answer is that a retry makes sense.
-async fn patiently<T>(send: impl AsyncFn() -> Result<tonic::Response<T>, Status>) -> T {
-    let trying = async {
-        let mut pause = tokio::time::interval(Duration::from_millis(20));
-        loop {
-            pause.tick().await;
-            match send().await {
-                Ok(answer) => return answer.into_inner(),
-                Err(status)
-                    if matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) => {}
-                Err(status) => panic!("an append was refused: {status:?}"),
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, trying)
-        .await
-        .expect("an acknowledgement in time")
-}
-
-fn run_fact(rng: &mut impl Rng, fact: InRun) -> RunFact {
+/// A fact of a run, happening now.
+pub fn run_fact(rng: &mut impl Rng, fact: InRun) -> RunFact {
     RunFact {
         id: id(rng),
         occurred_at: now(),
@@ -185,44 +25,119 @@ fn run_fact(rng: &mut impl Rng, fact: InRun) -> RunFact {
     }
 }
 
-fn tool_call(rng: &mut impl Rng, run_id: &str, number: u64, failed: bool) -> [ToolCallFact; 2] {
-    let tool_call_id = format!("call-{number}");
+/// A run begins.
+pub fn run_started(rng: &mut impl Rng, run_id: &str) -> RunFact {
+    let started = RunStarted {
+        run_id: run_id.into(),
+        agent_id: "agent-1".into(),
+        trigger: Trigger::Api.into(),
+        task: "tell a story".into(),
+        agent_context: Some(AgentContext::default()),
+        ..RunStarted::default()
+    };
+    run_fact(rng, InRun::RunStarted(started))
+}
+
+/// A tool call of a run begins.
+pub fn tool_call_started(
+    rng: &mut impl Rng,
+    run_id: &str,
+    tool_call_id: &str,
+    tool: &str,
+) -> ToolCallFact {
     let started = ToolCallStarted {
         run_id: run_id.into(),
-        tool_call_id: tool_call_id.clone(),
-        tool: format!("tool-{}", number % 3),
-        arguments_json: format!("{{\"number\":{number}}}"),
+        tool_call_id: tool_call_id.into(),
+        tool: tool.into(),
+        arguments_json: format!("{{\"call\":\"{tool_call_id}\"}}"),
         ..ToolCallStarted::default()
     };
-    let status = if failed {
-        WorkStatus::Failed
-    } else {
-        WorkStatus::Succeeded
-    };
+    tool_call_fact(rng, InToolCall::ToolCallStarted(started))
+}
+
+/// A tool call of a run ends.
+pub fn tool_call_ended(
+    rng: &mut impl Rng,
+    run_id: &str,
+    tool_call_id: &str,
+    status: WorkStatus,
+) -> ToolCallFact {
     let ended = ToolCallEnded {
         run_id: run_id.into(),
-        tool_call_id,
+        tool_call_id: tool_call_id.into(),
         status: status.into(),
         ..ToolCallEnded::default()
     };
-    [
-        InToolCall::ToolCallStarted(started),
-        InToolCall::ToolCallEnded(ended),
-    ]
-    .map(|fact| ToolCallFact {
+    tool_call_fact(rng, InToolCall::ToolCallEnded(ended))
+}
+
+fn tool_call_fact(rng: &mut impl Rng, fact: InToolCall) -> ToolCallFact {
+    ToolCallFact {
         id: id(rng),
         occurred_at: now(),
         cause_id: String::new(),
         fact: Some(fact),
-    })
+    }
 }
 
-fn id(rng: &mut impl Rng) -> String {
+/// A message of a conversation that belongs to a run.
+pub fn message(
+    rng: &mut impl Rng,
+    run_id: &str,
+    conversation_id: &str,
+    message_id: &str,
+    text: &str,
+) -> MessageFact {
+    let recorded = MessageRecorded {
+        conversation_id: conversation_id.into(),
+        message_id: message_id.into(),
+        sender_id: "agent-1".into(),
+        role: SenderRole::Agent.into(),
+        kind: "text".into(),
+        content: Some(Content::Text(text.into())),
+        in_reply_to: String::new(),
+        run_id: run_id.into(),
+    };
+    MessageFact {
+        id: id(rng),
+        occurred_at: now(),
+        cause_id: String::new(),
+        fact: Some(InMessage::MessageRecorded(recorded)),
+    }
+}
+
+/// An occurrence of a schedule that started a run.
+pub fn occurrence(
+    rng: &mut impl Rng,
+    run_id: &str,
+    schedule_id: &str,
+    result: &str,
+) -> ScheduleFact {
+    let recorded = OccurrenceRecorded {
+        owner_id: "agent-1".into(),
+        schedule_id: schedule_id.into(),
+        scheduled_at: now(),
+        status: OccurrenceStatus::Completed.into(),
+        result: result.into(),
+        run_id: run_id.into(),
+        next_occurrence_at: None,
+    };
+    ScheduleFact {
+        id: id(rng),
+        occurred_at: now(),
+        cause_id: String::new(),
+        fact: Some(InSchedule::OccurrenceRecorded(recorded)),
+    }
+}
+
+/// A new id of a record.
+pub fn id(rng: &mut impl Rng) -> String {
     uuid::Builder::from_random_bytes(rng.random())
         .into_uuid()
         .to_string()
 }
 
-fn now() -> Option<prost_types::Timestamp> {
+/// Now, as the wire says it.
+pub fn now() -> Option<prost_types::Timestamp> {
     Some(encode::timestamp(SystemClock.now()))
 }

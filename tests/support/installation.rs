@@ -2,9 +2,12 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::Duration;
 
+use runledger_service::client::{Options, connect_lazy};
 use runledger_testkit::{Database, Stack, eventually, topic_prefix};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::{Clients, Process};
 
@@ -53,12 +56,17 @@ impl Installation {
 
     /// The same, with more environment for every process.
     pub async fn start_with(story: &str, extra: Vec<(String, String)>) -> Self {
+        Self::start_on(Stack::get(), story, extra).await
+    }
+
+    /// The same, over this stack.
+    pub async fn start_on(stack: Stack, story: &str, extra: Vec<(String, String)>) -> Self {
         let mut installation = Self {
             processes: BTreeMap::new(),
             ports: BTreeMap::new(),
-            database: Database::fresh().await,
+            database: Database::fresh_on(&stack).await,
             prefix: topic_prefix(story),
-            stack: Stack::get(),
+            stack,
             extra,
             folder: TempDir::with_prefix("runledger-story-").expect("a folder"),
             operator: String::new(),
@@ -83,7 +91,7 @@ impl Installation {
             installation.run(kind, 0);
         }
         for kind in [Kind::Directory, Kind::Ingest, Kind::Api] {
-            installation.listens(kind, 0).await;
+            installation.serves(kind, 0).await;
         }
         installation
     }
@@ -120,20 +128,35 @@ impl Installation {
             .expect("a running process")
     }
 
-    /// Waits until the role answers connections.
-    pub async fn listens(&self, kind: Kind, number: u32) {
-        let port = self.ports[&(kind, number)];
+    /// Waits until the role says that it can do its work.
+    pub async fn serves(&self, kind: Kind, number: u32) {
         let process = self
             .processes
             .get(&(kind, number))
             .expect("a running process");
-        eventually(START, || async move {
-            let connected = TcpStream::connect(("127.0.0.1", port)).await;
-            connected
-                .map(drop)
-                .map_err(|error| format!("{kind:?}: {error}\n{}", process.tail()))
+        let options = Options::new(self.url(kind, number), None);
+        let health = HealthClient::new(connect_lazy(&options).expect("an address"));
+        eventually(START, || async {
+            let asked = health.clone().check(HealthCheckRequest::default()).await;
+            match asked.map(|answer| answer.into_inner().status()) {
+                Ok(ServingStatus::Serving) => Ok(()),
+                other => Err(format!("{kind:?}: {other:?}\n{}", process.tail())),
+            }
         })
         .await;
+    }
+
+    /// Fails when a process has ended by itself or any has panicked.
+    pub fn assert_unharmed(&mut self) {
+        self.processes
+            .values_mut()
+            .for_each(Process::assert_running);
+        for entry in std::fs::read_dir(self.folder.path()).expect("the logs") {
+            let path = entry.expect("a log").path();
+            let said = std::fs::read_to_string(&path).unwrap_or_default();
+            let panicked = said.lines().find(|line| line.contains("panicked"));
+            assert_eq!(panicked, None, "{}", path.display());
+        }
     }
 
     pub fn url(&self, kind: Kind, number: u32) -> String {
@@ -184,7 +207,7 @@ fn user(kind: Kind) -> &'static str {
 }
 
 /// A port that is free now.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("its address").port()
 }

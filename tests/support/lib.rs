@@ -9,13 +9,20 @@
 )]
 
 mod clients;
-mod facts;
+pub mod facts;
 mod installation;
+mod kept;
+mod own_stack;
+mod plan;
 mod process;
+mod rpc;
 mod seed;
 
 pub use clients::{Clients, Tenant};
-pub use facts::{Ledger, RunPlan};
 pub use installation::{Installation, Kind};
+pub use kept::assert_kept;
+pub use own_stack::{Component, OwnStack};
+pub use plan::{Ledger, RunPlan, keep_reporting, patiently};
 pub use process::Process;
+pub use rpc::{Asking, Rpc};
 pub use seed::{is_proof, seed};

@@ -98,6 +98,20 @@ impl Process {
         said
     }
 
+    /// Fails when it has ended.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn assert_running(&mut self) {
+        let ended = self.child.try_wait().expect("its state");
+        assert!(
+            ended.is_none(),
+            "{} ended by itself: {ended:?}\n{}",
+            self.name,
+            self.tail()
+        );
+    }
+
     /// The end of what it logged.
     pub fn tail(&self) -> String {
         let said = std::fs::read_to_string(&self.log).unwrap_or_default();

@@ -24,7 +24,15 @@ impl Database {
     /// # Panics
     /// When the test stack is away.
     pub async fn fresh() -> Self {
-        Self::create(&Stack::get().postgres)
+        Self::fresh_on(&Stack::get()).await
+    }
+
+    /// Makes one on this stack.
+    ///
+    /// # Panics
+    /// When the stack is away.
+    pub async fn fresh_on(stack: &Stack) -> Self {
+        Self::create(&stack.postgres)
             .await
             .expect("a fresh database on the test stack; start it with `make up STACK=test`")
     }

@@ -1,0 +1,144 @@
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::process::{Command as Blocking, Stdio};
+use std::time::Duration;
+
+use runledger_testkit::{Stack, eventually};
+use tokio::process::Command;
+
+use crate::installation::free_port;
+
+/// The checkout.
+const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+/// How long another run of the same story may keep this one waiting.
+const TURN: Duration = Duration::from_secs(600);
+
+/// What a stack is made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Component {
+    Kafka,
+    Postgres,
+}
+
+/// A Kafka and a Postgres of one story's own, to be stopped and killed as it likes. Wiped when
+/// dropped; what an interrupted story left is wiped by the next.
+pub struct OwnStack {
+    root: PathBuf,
+    ports: [(&'static str, u16); 3],
+    /// One story at a time in a checkout.
+    _turn: File,
+}
+
+impl OwnStack {
+    /// Starts them on ports that are free now, with the jars that the other stacks use.
+    ///
+    /// # Panics
+    /// When they do not start.
+    pub async fn start(story: &str) -> Self {
+        let shared = shared_root();
+        let (root, jars) = (shared.join(story), shared.join("kafka"));
+        std::fs::create_dir_all(&root).expect("a folder for the stack");
+        std::fs::create_dir_all(&jars).expect("the folder of the jars");
+        let turn = turn(&root).await;
+        let link = root.join("kafka");
+        if !link.exists() {
+            std::os::unix::fs::symlink(&jars, link).expect("a link to the jars");
+        }
+        let ports = ["KAFKA", "CONTROLLER", "POSTGRES"].map(|name| (name, free_port()));
+        let own = Self {
+            root,
+            ports,
+            _turn: turn,
+        };
+        own.run("wipe").await;
+        own.up().await;
+        own
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Stack {
+        let [(_, kafka), _, (_, postgres)] = self.ports;
+        let url = format!("postgres://runledger_admin:runledger-dev@127.0.0.1:{postgres}");
+        Stack {
+            kafka: format!("127.0.0.1:{kafka}"),
+            postgres: url.parse().expect("an address"),
+        }
+    }
+
+    /// Starts what does not run, and waits until it is ready.
+    pub async fn up(&self) {
+        self.run("up").await;
+    }
+
+    /// Sends a signal by name, for example `STOP`.
+    pub async fn signal(&self, component: Component, signal: &str) {
+        let record = match component {
+            Component::Kafka => "test/kafka/process",
+            Component::Postgres => "test/postgres.process",
+        };
+        let record = std::fs::read_to_string(self.root.join(record)).expect("its pid");
+        let id = record.split(' ').next().expect("its pid");
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), id])
+            .status()
+            .await;
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "cannot signal {component:?}"
+        );
+    }
+
+    async fn run(&self, command: &str) {
+        let ended = Command::from(self.command(command))
+            .output()
+            .await
+            .expect("deploy/dev/stack");
+        assert!(
+            ended.status.success(),
+            "stack {command}: {}",
+            String::from_utf8_lossy(&ended.stderr)
+        );
+    }
+
+    fn command(&self, command: &str) -> Blocking {
+        let mut stack = Blocking::new(Path::new(CHECKOUT).join("deploy/dev/stack"));
+        let port = |(name, port): &(&str, u16)| {
+            (
+                format!("RUNLEDGER_STACK_TEST_{name}_PORT"),
+                port.to_string(),
+            )
+        };
+        stack
+            .args([command, "test"])
+            .env("RUNLEDGER_STACK_ROOT", &self.root)
+            .envs(self.ports.iter().map(port))
+            .stdin(Stdio::null());
+        stack
+    }
+}
+
+impl Drop for OwnStack {
+    fn drop(&mut self) {
+        match self.command("wipe").output() {
+            Ok(ended) if ended.status.success() => {}
+            other => eprintln!("could not wipe {}: {other:?}", self.root.display()),
+        }
+    }
+}
+
+/// Where stacks of this checkout live, as deploy/dev/stack takes it.
+fn shared_root() -> PathBuf {
+    let root = std::env::var_os("RUNLEDGER_STACK_ROOT").map(PathBuf::from);
+    root.unwrap_or_else(|| Path::new(CHECKOUT).join(".dev"))
+}
+
+async fn turn(root: &Path) -> File {
+    let file = File::create(root.join("turn")).expect("a lock file");
+    eventually(TURN, async || match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err("another run of this story goes on".to_owned()),
+        Err(TryLockError::Error(error)) => Err(error.to_string()),
+    })
+    .await;
+    file
+}
