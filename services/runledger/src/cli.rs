@@ -46,6 +46,10 @@ pub(crate) enum Command {
     /// Needs Kafka and Postgres: `make up`.
     Dev,
     /// Show real agent runs, from nothing to the terminal
+    ///
+    /// Imports 200 recorded runs through the gRPC services into Kafka and shows them from the Postgres
+    /// read model. Uses a `runledger dev` that is running; without one it starts the roles in its own
+    /// process and leaves nothing running, unless told to --keep them. The second time, nothing changes.
     Demo(Demo),
     /// Import recorded agent runs from a file
     ///
