@@ -63,7 +63,8 @@ require_port() {
 process_start() {
   local stat
   if [[ -d /proc/self ]]; then
-    { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+    # Not $(<…): where there is no such file, that ends the whole shell.
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
     # After the last ')' of the name: state, then fields 4 to 22.
     read -r -a stat <<<"${stat##*) }"
     # shellcheck disable=SC2178,SC2128
