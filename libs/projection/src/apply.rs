@@ -46,6 +46,15 @@ impl ApplyError {
         move |source| Self::Database { doing, source }
     }
 
+    /// The database did not answer at all.
+    pub(crate) fn silent() -> Self {
+        let source = std::io::Error::from(std::io::ErrorKind::TimedOut).into();
+        Self::Database {
+            doing: "wait for the database",
+            source,
+        }
+    }
+
     pub(crate) fn is_weather(&self) -> bool {
         match self {
             Self::Database { source, .. } => runledger_postgres::is_weather(source),

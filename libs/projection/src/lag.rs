@@ -16,6 +16,8 @@ pub(crate) struct Lag {
     now: Gauge,
     applied: Histogram,
     interval: Interval,
+    /// When the oldest record of the batch that is being applied was appended.
+    in_hand: Option<Timestamp>,
 }
 
 impl Lag {
@@ -26,6 +28,7 @@ impl Lag {
             now: gauge!("runledger_projection_lag_seconds", "projection" => projection.to_owned()),
             applied: histogram!("runledger_projection_applied_age_seconds", "projection" => projection.to_owned()),
             interval,
+            in_hand: None,
         }
     }
 
@@ -34,9 +37,15 @@ impl Lag {
         self.interval.tick().await;
     }
 
+    /// Says what is being applied; nothing when it is done.
+    pub(crate) fn in_hand(&mut self, oldest_recorded_at: Option<Timestamp>) {
+        self.in_hand = oldest_recorded_at;
+    }
+
     /// `heads`: when the oldest record waiting in each partition was recorded.
     pub(crate) fn report(&self, heads: &[(Partition, Option<Timestamp>)], now: Timestamp) {
-        let oldest = heads.iter().filter_map(|(_, at)| *at).min();
+        let waiting = heads.iter().filter_map(|(_, at)| *at);
+        let oldest = waiting.chain(self.in_hand).min();
         self.now
             .set(oldest.map_or(0.0, |at| age(at, now).as_secs_f64()));
     }

@@ -26,6 +26,10 @@ mod weather;
 use batch::Batch;
 use weather::Weather;
 
+/// How long a silent database is listened to. The server ends statements sooner; this is for the
+/// connection that leads nowhere any more.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// How a projection joins its group and how much it takes at once.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,7 +54,7 @@ pub struct Options {
 /// Whether a projection can do its work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Health {
-    /// It has not been assigned anything yet.
+    /// It has not reached the database and the log yet.
     #[default]
     Starting,
     Working,
@@ -95,6 +99,11 @@ pub async fn run<P: Projection>(
     health: watch::Sender<Health>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let options = Options {
+        batch_records: options.batch_records.max(1),
+        batch_bytes: options.batch_bytes.max(1),
+        ..options
+    };
     let weather = Weather::new(health, shutdown.clone());
     let Some(generation) = weather
         .outlast("read the generation", || store::active_generation(&pool))
@@ -111,6 +120,7 @@ pub async fn run<P: Projection>(
         .map_err(Error::Log)?;
     let lag = Lag::new(&options.name);
     let mut worker = Worker {
+        log,
         pool,
         projection,
         options,
@@ -122,6 +132,7 @@ pub async fn run<P: Projection>(
         owned: BTreeMap::new(),
     };
     let outcome = worker.work(&shutdown).await;
+    worker.hint();
     worker.checkpoint_all().await;
     outcome
 }
@@ -134,6 +145,7 @@ struct Owned {
 }
 
 struct Worker<P> {
+    log: Arc<dyn Log>,
     pool: PgPool,
     projection: P,
     options: Options,
@@ -151,11 +163,12 @@ impl<P: Projection> Worker<P> {
             let event = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                event = self.subscription.next() => event,
+                // Before the records: with a backlog there is always a record.
                 () = self.lag.tick() => {
-                    self.lag.report(&self.subscription.head_recorded(), self.clock.now());
+                    self.look_around();
                     continue;
                 }
+                event = self.subscription.next() => event,
             };
             match event {
                 Event::Assigned(partitions) => self.take_up(partitions).await?,
@@ -164,6 +177,29 @@ impl<P: Projection> Worker<P> {
                 Event::Failed(error) => return Err(Error::Log(error)),
             }
         }
+    }
+
+    /// Once a second: how far behind, how far on, and whether the log is there.
+    fn look_around(&mut self) {
+        self.report_lag();
+        self.hint();
+        if self.log.healthy() {
+            self.weather.clear();
+        } else {
+            self.weather.cloud();
+        }
+    }
+
+    fn report_lag(&self) {
+        self.lag
+            .report(&self.subscription.head_recorded(), self.clock.now());
+    }
+
+    /// Tells Kafka how far the cursors are, for lag tools.
+    fn hint(&self) {
+        let next = |owned: &Owned| (owned.cursor.partition, owned.cursor.next_offset);
+        self.subscription
+            .hint(self.owned.values().map(next).collect());
     }
 
     /// Loads the cursors of new partitions and begins to fetch at the last record of each.
@@ -224,6 +260,7 @@ impl<P: Projection> Worker<P> {
         let Some(batch) = Batch::read(&mut self.owned, records)? else {
             return Ok(());
         };
+        self.lag.in_hand(batch.oldest_recorded_at());
         let span = info_span!("batch", projection = %self.options.name, records = batch.records);
         batch.trace(&span);
         self.commit(batch).instrument(span).await
@@ -233,9 +270,9 @@ impl<P: Projection> Worker<P> {
     async fn commit(&mut self, mut batch: Batch) -> Result<(), Error> {
         let mut attempts = self.weather.attempts();
         while !batch.after.is_empty() {
-            match self.attempt(&batch).await {
+            let attempt = tokio::time::timeout(PATIENCE, self.attempt(&batch));
+            match attempt.await.unwrap_or_else(|_| Err(ApplyError::silent())) {
                 Ok(lost) if lost.is_empty() => {
-                    self.weather.clear();
                     self.settle(batch);
                     return Ok(());
                 }
@@ -245,6 +282,7 @@ impl<P: Projection> Worker<P> {
                         error = &failed as &dyn std::error::Error,
                         "the batch waits for the database"
                     );
+                    self.report_lag();
                     if attempts.wait().await.is_none() {
                         return Ok(());
                     }
@@ -344,18 +382,13 @@ impl<P: Projection> Worker<P> {
     }
 
     fn settle(&mut self, batch: Batch) {
+        self.weather.clear();
+        self.lag.in_hand(None);
         let name = self.options.name.clone();
         counter!("runledger_projection_records_total", "projection" => name.clone())
             .increment(batch.records as u64);
         counter!("runledger_projection_batches_total", "projection" => name).increment(1);
         self.lag.applied(&batch.after, self.clock.now());
-        self.subscription.hint(
-            batch
-                .after
-                .iter()
-                .map(|cursor| (cursor.partition, cursor.next_offset))
-                .collect(),
-        );
         for cursor in batch.after {
             if let Some(owned) = self.owned.get_mut(&cursor.partition) {
                 owned.cursor = cursor;

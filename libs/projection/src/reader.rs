@@ -139,7 +139,7 @@ impl Reader {
             now.iter().any(|(partition, cursor)| {
                 since
                     .get(partition)
-                    .is_none_or(|before| before.next_offset != cursor.next_offset)
+                    .is_none_or(|before| before.next_offset < cursor.next_offset)
             })
         };
         self.inner.poll.until_leisurely(moved).await;
@@ -152,19 +152,17 @@ impl Reader {
                 format!("at most {TOKENS_MAX} tokens; merge them by reading in between"),
             ));
         }
-        let mut token = Token::default();
+        let mut wanted = Wanted::default();
         for (index, text) in texts.iter().enumerate() {
-            let parsed = Token::parse(text)
+            let token = Token::parse(text)
                 .map_err(|error| invalid_token(Some(index), error.to_string()))?;
-            token
-                .merge(&parsed)
-                .map_err(|error| invalid_token(Some(index), error.to_string()))?;
-        }
-        Ok(Wanted::new(
+            let reads = |position: &Position| self.reads(position.partition.family);
             token
                 .positions()
-                .filter(|position| self.reads(position.partition.family)),
-        ))
+                .filter(reads)
+                .try_for_each(|position| wanted.add(position))?;
+        }
+        Ok(wanted)
     }
 
     fn reads(&self, family: Family) -> bool {

@@ -16,6 +16,9 @@ use crate::cursor::Cursor;
 /// A checkpoint is written whenever a cursor passes a multiple of this, and when its owner stops.
 pub(crate) const CHECKPOINT_EVERY: u64 = 10_000;
 
+/// The generation whose tables the pools of this version are connected to.
+const GENERATION: i32 = 1;
+
 #[derive(FromRow)]
 struct Row {
     family: String,
@@ -113,16 +116,36 @@ pub(crate) async fn active_generation(db: impl PgExecutor<'_>) -> Result<i32, sq
         .await
 }
 
+/// A cursor with the generation it belongs to.
+#[derive(FromRow)]
+struct ActiveRow {
+    generation: i32,
+    #[sqlx(flatten)]
+    cursor: Row,
+}
+
 /// All cursors of the generation that is served, as this snapshot has them.
+///
+/// Pools of this version look their tables up in the schema of [`GENERATION`]: cursors of another
+/// would speak of rows that the same snapshot does not read, so they are an error.
 pub(crate) async fn active(
     db: impl PgExecutor<'_>,
 ) -> Result<BTreeMap<Partition, Cursor>, sqlx::Error> {
-    let rows: Vec<Row> = sqlx::query_as(include_str!("../sql/select_active_cursors.sql"))
+    let rows: Vec<ActiveRow> = sqlx::query_as(include_str!("../sql/select_active_cursors.sql"))
         .fetch_all(db)
         .await?;
-    rows.into_iter()
-        .map(|row| Ok(row.into_cursor()?).map(|cursor| (cursor.partition, cursor)))
-        .collect()
+    let cursor = |row: ActiveRow| {
+        if row.generation != GENERATION {
+            let unknown = format!(
+                "this version reads generation {GENERATION}, not {}",
+                row.generation
+            );
+            return Err(sqlx::Error::Decode(unknown.into()));
+        }
+        let cursor = row.cursor.into_cursor()?;
+        Ok((cursor.partition, cursor))
+    };
+    rows.into_iter().map(cursor).collect()
 }
 
 /// The cursors of some partitions; makes those that are missing.

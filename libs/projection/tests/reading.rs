@@ -187,3 +187,25 @@ async fn a_change_is_noticed_by_all_who_wait_for_it() {
     assert!(then[&partition].next_offset > now[&partition].next_offset);
     worker.stop().await.expect("a clean stop");
 }
+
+/// A waiter that took an old poll for news would come back at once, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_polled_before_a_wait_is_no_news() {
+    let world = World::new().await;
+    let (api, worker) = (Api::over(&world), world.spawn("worker"));
+    world.caught_up(SOON).await;
+    let cursors = async || {
+        let snapshot = api.reader.read(scope(), &ReadOptions::default()).await;
+        snapshot.expect("a snapshot").cursors
+    };
+    // A wait that ends leaves what it polled behind; then the log goes on while nobody waits.
+    let before = cursors().await;
+    tokio::join!(api.reader.wait_for_change(&before), append(&world, 1));
+    append(&world, 40).await;
+    world.caught_up(SOON).await;
+    let now = cursors().await;
+    let quiet = Duration::from_millis(300);
+    let told = tokio::time::timeout(quiet, api.reader.wait_for_change(&now)).await;
+    assert!(told.is_err(), "told of a change in a quiet log");
+    worker.stop().await.expect("a clean stop");
+}

@@ -64,6 +64,7 @@ impl Database {
             ssl_mode: "disable".into(),
             connections_max: 8,
             acquire_timeout: std::time::Duration::from_secs(10),
+            statement_timeout: std::time::Duration::from_secs(60),
         }
     }
 

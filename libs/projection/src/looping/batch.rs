@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use runledger_domain::log::Partition;
+use runledger_domain::time::Timestamp;
 use runledger_eventlog::Stored;
 use runledger_proto::decode;
 use tracing::Span;
@@ -95,6 +96,14 @@ impl Batch {
                 trace::continue_in(trace, span, applied);
             }
         }
+    }
+
+    /// When the oldest record of it was appended.
+    pub(super) fn oldest_recorded_at(&self) -> Option<Timestamp> {
+        self.applied
+            .iter()
+            .map(|applied| applied.record.recorded_at)
+            .min()
     }
 
     pub(super) fn drop_partitions(&mut self, partitions: &[Partition]) {

@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Error, Health};
+use super::{Error, Health, PATIENCE};
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -27,6 +27,11 @@ impl Weather {
         self.tell(Health::Working);
     }
 
+    /// It cannot, for a reason that passes.
+    pub(super) fn cloud(&self) {
+        self.tell(Health::Impeded);
+    }
+
     fn tell(&self, now: Health) {
         self.health
             .send_if_modified(|health| std::mem::replace(health, now) != now);
@@ -43,7 +48,9 @@ impl Weather {
     {
         let mut attempts = self.attempts();
         loop {
-            match attempt().await {
+            let answer = tokio::time::timeout(PATIENCE, attempt());
+            let silent = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+            match answer.await.unwrap_or_else(silent) {
                 Ok(value) => return Ok(Some(value)),
                 Err(error) if runledger_postgres::is_weather(&error) => {
                     warn!(
@@ -82,7 +89,7 @@ pub(super) struct Attempts {
 impl Attempts {
     /// Waits before the next attempt. `None`: the shutdown came first.
     pub(super) async fn wait(&mut self) -> Option<()> {
-        self.weather.tell(Health::Impeded);
+        self.weather.cloud();
         let delay = self.backoff.next().unwrap_or(LONGEST_WAIT);
         tokio::select! {
             () = self.weather.shutdown.cancelled() => None,

@@ -22,7 +22,10 @@ pub(super) struct Poll {
     seen: watch::Sender<Cursors>,
     eager: AtomicUsize,
     leisurely: AtomicUsize,
+    /// Somebody waits.
     came: Notify,
+    /// Somebody waits who is in a hurry.
+    hurry: Notify,
 }
 
 impl Poll {
@@ -34,46 +37,53 @@ impl Poll {
             eager: AtomicUsize::new(0),
             leisurely: AtomicUsize::new(0),
             came: Notify::new(),
+            hurry: Notify::new(),
         }
     }
 
     /// Waits until cursors polled from now on satisfy `enough`.
-    pub(super) async fn until(&self, enough: impl FnMut(&Cursors) -> bool) {
-        self.wait(&self.eager, enough).await;
+    pub(super) async fn until(&self, enough: impl Fn(&Cursors) -> bool) {
+        let _counted = Counted::among(&self.eager);
+        self.hurry.notify_one();
+        self.wait(enough).await;
     }
 
     /// The same, for those who do not mind to hear a little later.
-    pub(super) async fn until_leisurely(&self, enough: impl FnMut(&Cursors) -> bool) {
-        self.wait(&self.leisurely, enough).await;
+    pub(super) async fn until_leisurely(&self, enough: impl Fn(&Cursors) -> bool) {
+        let _counted = Counted::among(&self.leisurely);
+        self.wait(enough).await;
     }
 
-    async fn wait(&self, kind: &AtomicUsize, enough: impl FnMut(&Cursors) -> bool) {
+    /// What was polled before the wait began counts for nothing: it may be older than what the
+    /// caller has seen by itself, and a caller that took it for news would come back at once, for
+    /// ever, without a poll in between.
+    async fn wait(&self, enough: impl Fn(&Cursors) -> bool) {
         let mut seen = self.seen.subscribe();
-        let _counted = Counted::among(kind);
         self.came.notify_one();
         // The sender lives in `self`, so the channel cannot close.
-        drop(seen.wait_for(enough).await);
+        while seen.changed().await.is_ok() {
+            if enough(&seen.borrow_and_update()) {
+                return;
+            }
+        }
     }
 
     pub(super) async fn run(&self, shutdown: &CancellationToken) {
         while !shutdown.is_cancelled() {
-            let pause = match (
+            let waiting = (
                 self.eager.load(Ordering::SeqCst),
                 self.leisurely.load(Ordering::SeqCst),
-            ) {
-                (0, 0) => {
-                    tokio::select! {
-                        () = shutdown.cancelled() => return,
-                        () = self.came.notified() => continue,
-                    }
+            );
+            if waiting == (0, 0) {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = self.came.notified() => continue,
                 }
-                (0, _) => LEISURELY,
-                (_, _) => EAGER,
-            };
+            }
             let pause = match store::active(&self.pool).await {
                 Ok(cursors) => {
                     self.seen.send_replace(cursors);
-                    pause
+                    if waiting.0 > 0 { EAGER } else { LEISURELY }
                 }
                 Err(error) => {
                     warn!(
@@ -85,7 +95,7 @@ impl Poll {
             };
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = self.came.notified(), if pause == LEISURELY => {}
+                () = self.hurry.notified(), if pause == LEISURELY => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }

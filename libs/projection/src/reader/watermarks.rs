@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use runledger_domain::log::Partition;
-use runledger_eventlog::Log;
+use runledger_eventlog::{Error, Log};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -13,6 +13,8 @@ use super::Cursors;
 
 /// Between looks at the ends of the log, while anybody reads.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long a reader that was told "not yet" waits to hear whether it ever will be.
+const ASK_AT_MOST: Duration = Duration::from_millis(200);
 /// Looks remembered a partition: four minutes of lag can be told exactly, more is told as at least that.
 const LOOKS_MAX: usize = 120;
 
@@ -49,9 +51,14 @@ impl Watermarks {
         since.min().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// The next offset to be written; `None` when the log does not say.
+    /// The next offset to be written, 0 where there is no such partition; `None` when the log does
+    /// not say at once: whoever asks has waited long enough already.
     pub(super) async fn end_of(&self, partition: Partition) -> Option<u64> {
-        self.log.watermark(partition).await.ok()
+        match tokio::time::timeout(ASK_AT_MOST, self.log.watermark(partition)).await {
+            Ok(Ok(end)) => Some(end),
+            Ok(Err(Error::NoPartition(_))) => Some(0),
+            Ok(Err(_)) | Err(_) => None,
+        }
     }
 
     pub(super) async fn run(&self, shutdown: &CancellationToken) {
@@ -63,7 +70,10 @@ impl Watermarks {
                 _ = ticks.tick() => {}
             }
             if self.asked.swap(false, Ordering::Relaxed) {
-                self.look().await;
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = self.look() => {}
+                }
             }
         }
     }
@@ -90,7 +100,6 @@ impl Watermarks {
                 }
                 Err(error) => {
                     debug!(%partition, error = &error as &dyn std::error::Error, "the log does not say where it ends");
-                    return;
                 }
             }
         }

@@ -1,5 +1,10 @@
 //! A projection that writes down which records it was given, and a world to run it in.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary uses its part"
+)]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
