@@ -21,6 +21,7 @@ pub fn run_fact(rng: &mut impl Rng, fact: InRun) -> RunFact {
         id: id(rng),
         occurred_at: now(),
         cause_id: String::new(),
+        cause_stream: String::new(),
         fact: Some(fact),
     }
 }
@@ -76,6 +77,7 @@ fn tool_call_fact(rng: &mut impl Rng, fact: InToolCall) -> ToolCallFact {
         id: id(rng),
         occurred_at: now(),
         cause_id: String::new(),
+        cause_stream: String::new(),
         fact: Some(fact),
     }
 }
@@ -102,6 +104,7 @@ pub fn message(
         id: id(rng),
         occurred_at: now(),
         cause_id: String::new(),
+        cause_stream: String::new(),
         fact: Some(InMessage::MessageRecorded(recorded)),
     }
 }
@@ -126,6 +129,7 @@ pub fn occurrence(
         id: id(rng),
         occurred_at: now(),
         cause_id: String::new(),
+        cause_stream: String::new(),
         fact: Some(InSchedule::OccurrenceRecorded(recorded)),
     }
 }

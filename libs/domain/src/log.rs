@@ -60,6 +60,13 @@ impl Stream {
         }
     }
 
+    /// Whether `name` can be that of a stream, of this version or of another: 1 to 160 printable
+    /// ASCII characters.
+    pub fn is_name(name: &str) -> bool {
+        (1..=Self::NAME_BYTES_MAX).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_graphic())
+    }
+
     pub fn family(&self) -> Family {
         self.family
     }
@@ -125,6 +132,15 @@ pub struct Genesis {
     pub hash_version: u32,
 }
 
+/// Which record another one follows from. An id alone names none: it is unique in its stream only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// The stream that the cause lies in, by name, since this version need not know its family;
+    /// `None`: the stream of the record that names it.
+    pub stream: Option<Box<str>>,
+    pub id: RecordId,
+}
+
 /// A record: an envelope and one encoded payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -140,7 +156,7 @@ pub struct Record {
     /// When it was appended, by our clock.
     pub recorded_at: Timestamp,
     pub actor: Actor,
-    pub cause: Option<RecordId>,
+    pub cause: Option<Cause>,
     /// Tells a repeat from a reuse of the id.
     pub request_digest: Digest,
     pub payload: Vec<u8>,
@@ -151,14 +167,16 @@ impl Record {
     pub fn digest_request(
         type_name: &str,
         occurred_at: Timestamp,
-        cause: Option<RecordId>,
+        cause: Option<&Cause>,
         payload: &[u8],
     ) -> Digest {
-        let cause = cause.map(|id| id.as_uuid().into_bytes());
+        let cause_id = cause.map(|cause| cause.id.as_uuid().into_bytes());
+        let cause_stream = cause.and_then(|cause| cause.stream.as_deref());
         digest::of_parts(&[
             type_name.as_bytes(),
             &occurred_at.timestamp_micros().to_be_bytes(),
-            cause.as_ref().map_or(&[], |id| id.as_slice()),
+            cause_id.as_ref().map_or(&[], |id| id.as_slice()),
+            cause_stream.unwrap_or_default().as_bytes(),
             payload,
         ])
     }
@@ -180,6 +198,21 @@ mod tests {
             assert_eq!(partition_of(key, count), partition, "{key}");
         }
         assert_eq!(partition_of("anything", 0), 0);
+    }
+
+    #[test]
+    fn one_id_in_two_streams_is_two_causes() {
+        let cause = |stream: Option<&str>| Cause {
+            stream: stream.map(Into::into),
+            id: RecordId::new(uuid::Uuid::from_u128(1)),
+        };
+        let digest = |cause: Option<Cause>| {
+            Record::digest_request("t", Timestamp::UNIX_EPOCH, cause.as_ref(), b"p")
+        };
+        let said = [None, Some(cause(None)), Some(cause(Some("run/a")))].map(digest);
+        assert_ne!(said[0], said[1]);
+        assert_ne!(said[1], said[2]);
+        assert_ne!(said[2], digest(Some(cause(Some("run/b")))));
     }
 
     #[test]

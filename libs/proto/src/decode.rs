@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use runledger_domain::Fact;
 use runledger_domain::fault::Violation;
 use runledger_domain::ids::{Incarnation, RecordId};
-use runledger_domain::log::{Partition, Position};
+use runledger_domain::log::{Cause, Partition, Position, Stream};
 use runledger_domain::time::{FUTURE_MAX, PAST_MAX, Timestamp, micros};
 
 use crate::{common, message, run, schedule};
@@ -25,7 +25,7 @@ pub use stored::{Error, Stored, payload, record};
 pub struct Reported {
     pub id: RecordId,
     pub occurred_at: Timestamp,
-    pub cause: Option<RecordId>,
+    pub cause: Option<Cause>,
     pub fact: Fact,
 }
 
@@ -60,9 +60,11 @@ pub fn run_fact(
         id,
         occurred_at,
         cause_id,
+        cause_stream,
         fact,
     } = wire;
-    reported(&id, occurred_at, &cause_id, bounds, at, |see| {
+    let cause = (cause_id.as_str(), cause_stream.as_str());
+    reported(&id, occurred_at, cause, bounds, at, |see| {
         let fact = match see.required("fact", fact)? {
             Wire::RunStarted(fact) => see.within("run_started", |see| run_fact::started(fact, see)),
             Wire::RunProgressed(fact) => {
@@ -93,9 +95,11 @@ pub fn tool_call_fact(
         id,
         occurred_at,
         cause_id,
+        cause_stream,
         fact,
     } = wire;
-    reported(&id, occurred_at, &cause_id, bounds, at, |see| {
+    let cause = (cause_id.as_str(), cause_stream.as_str());
+    reported(&id, occurred_at, cause, bounds, at, |see| {
         let fact = match see.required("fact", fact)? {
             Wire::ToolCallStarted(fact) => see.within("tool_call_started", |see| {
                 run_fact::tool_call_started(fact, see)
@@ -118,9 +122,11 @@ pub fn schedule_fact(
         id,
         occurred_at,
         cause_id,
+        cause_stream,
         fact,
     } = wire;
-    reported(&id, occurred_at, &cause_id, bounds, at, |see| {
+    let cause = (cause_id.as_str(), cause_stream.as_str());
+    reported(&id, occurred_at, cause, bounds, at, |see| {
         let Wire::OccurrenceRecorded(fact) = see.required("fact", fact)?;
         see.within("occurrence_recorded", |see| {
             schedule_fact::occurrence_recorded(fact, see)
@@ -139,9 +145,11 @@ pub fn message_fact(
         id,
         occurred_at,
         cause_id,
+        cause_stream,
         fact,
     } = wire;
-    reported(&id, occurred_at, &cause_id, bounds, at, |see| {
+    let cause = (cause_id.as_str(), cause_stream.as_str());
+    reported(&id, occurred_at, cause, bounds, at, |see| {
         let Wire::MessageRecorded(fact) = see.required("fact", fact)?;
         see.within("message_recorded", |see| {
             message_fact::message_recorded(fact, see)
@@ -154,7 +162,7 @@ pub fn message_fact(
 fn reported(
     id: &str,
     occurred_at: Option<prost_types::Timestamp>,
-    cause_id: &str,
+    (cause_id, cause_stream): (&str, &str),
     bounds: &Bounds,
     at: Path<'_>,
     fact: impl FnOnce(&mut Fields<'_>) -> Option<Fact>,
@@ -173,16 +181,40 @@ fn reported(
             see.fault("occurred_at", reason::OUT_OF_RANGE, why);
         }
     }
-    let cause = see.optional_uuid("cause_id", cause_id).map(RecordId::new);
+    let cause = cause(cause_id, cause_stream, &mut see);
     let fact = fact(&mut see);
     match (id, occurred_at, fact) {
         (Some(id), Some(occurred_at), Some(fact)) if faults.is_empty() => Ok(Reported {
             id,
             occurred_at,
-            cause,
+            cause: cause.map(|cause| relative(cause, &fact)),
             fact,
         }),
         _ => Err(faults),
+    }
+}
+
+fn cause(id: &str, stream: &str, see: &mut Fields<'_>) -> Option<Cause> {
+    let known = Stream::parse(stream);
+    if !stream.is_empty() && id.is_empty() {
+        let why = "goes only with cause_id, which names a record of that stream";
+        see.fault("cause_stream", reason::NOT_ALLOWED, why);
+    } else if !stream.is_empty() && known.is_none() {
+        let why = "must be the name of a stream, for example run/r-1";
+        see.fault("cause_stream", reason::UNKNOWN_VALUE, why);
+    }
+    Some(Cause {
+        id: see.optional_uuid("cause_id", id).map(RecordId::new)?,
+        stream: known.map(|stream| stream.as_str().into()),
+    })
+}
+
+/// A cause in the fact's own stream is kept without it, so that both ways to say it are one.
+fn relative(cause: Cause, fact: &Fact) -> Cause {
+    let own = fact.stream();
+    Cause {
+        stream: cause.stream.filter(|name| **name != *own.as_str()),
+        ..cause
     }
 }
 

@@ -83,11 +83,18 @@ pub fn record(record: &Record) -> Vec<u8> {
         actor: Some(actor(&record.actor)),
         cause_id: record
             .cause
-            .map(|id| id_bytes(id.as_uuid()))
+            .as_ref()
+            .map(|cause| id_bytes(cause.id.as_uuid()))
             .unwrap_or_default(),
         request_digest: Bytes::copy_from_slice(&record.request_digest),
         key_id: String::new(),
         payload: Bytes::copy_from_slice(&record.payload),
+        cause_stream: record
+            .cause
+            .as_ref()
+            .and_then(|cause| cause.stream.as_deref())
+            .unwrap_or_default()
+            .to_owned(),
     }
     .encode_to_vec()
 }
@@ -115,7 +122,9 @@ pub fn record_bytes(record: &Record) -> usize {
         + time(record.occurred_at)
         + time(record.recorded_at)
         + field(field(uuid::fmt::Hyphenated::LENGTH) + 2 * WORD)
-        + record.cause.map_or(0, |_| field(UUID))
+        + record.cause.as_ref().map_or(0, |cause| {
+            field(UUID) + field(cause.stream.as_deref().map_or(0, str::len))
+        })
         + field(record.request_digest.len())
         + field(record.payload.len())
 }

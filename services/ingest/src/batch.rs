@@ -127,8 +127,8 @@ fn record(reported: Reported, context: &Context) -> Record {
         occurred_at,
         recorded_at: context.now,
         actor: context.actor,
+        request_digest: Record::digest_request(type_name, occurred_at, cause.as_ref(), &payload),
         cause,
-        request_digest: Record::digest_request(type_name, occurred_at, cause, &payload),
         payload,
     }
 }

@@ -4,7 +4,7 @@ use prost::Message;
 use runledger_domain::digest::Digest;
 use runledger_domain::fault::Violation;
 use runledger_domain::ids::{Incarnation, PrincipalId, RecordId, TenantId};
-use runledger_domain::log::{Genesis, Kind, Record, Stream};
+use runledger_domain::log::{Cause, Genesis, Kind, Record, Stream};
 use runledger_domain::scope::{Actor, Scope};
 use runledger_domain::{Fact, run as runs};
 use uuid::Uuid;
@@ -86,10 +86,7 @@ fn envelope(wire: log::v1::Record, kind: Kind) -> Result<Record, Error> {
     if wire.r#type.is_empty() {
         return Err(Error::Envelope { field: "type" });
     }
-    let cause = match wire.cause_id.as_ref() {
-        [] => None,
-        id => Some(RecordId::new(uuid("cause_id", id)?)),
-    };
+    let cause = cause(&wire.cause_id, wire.cause_stream)?;
     Ok(Record {
         id: RecordId::new(uuid("id", &wire.id)?),
         scope,
@@ -103,6 +100,25 @@ fn envelope(wire: log::v1::Record, kind: Kind) -> Result<Record, Error> {
         request_digest: digest("request_digest", &wire.request_digest)?,
         payload: wire.payload.into(),
     })
+}
+
+fn cause(id: &[u8], stream: String) -> Result<Option<Cause>, Error> {
+    let stream = match stream.as_str() {
+        "" => None,
+        name if Stream::is_name(name) => Some(stream.into()),
+        _ => {
+            return Err(Error::Envelope {
+                field: "cause_stream",
+            });
+        }
+    };
+    match (id, stream) {
+        ([], None) => Ok(None),
+        (id, stream) => Ok(Some(Cause {
+            stream,
+            id: RecordId::new(uuid("cause_id", id)?),
+        })),
+    }
 }
 
 /// The fact in a stored payload. `Ok(None)`: its type is unknown to this version.

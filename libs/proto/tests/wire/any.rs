@@ -10,7 +10,7 @@ use proptest::sample::select;
 use runledger_domain::Fact;
 use runledger_domain::ids::{InvalidId, Name, PrincipalId, RecordId, TenantId};
 use runledger_domain::json::Json;
-use runledger_domain::log::Record;
+use runledger_domain::log::{Cause, Record};
 use runledger_domain::message::{self, Content, SenderRole};
 use runledger_domain::run::{self, AgentContext, Limits, ToolResult};
 use runledger_domain::schedule::{self, OccurrenceStatus};
@@ -344,7 +344,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
         any::<u128>(),
         any::<u128>(),
         any::<u128>(),
-        option::of(any::<u128>()),
+        option::of((any::<u128>(), option::of("[!-~]{1,160}"))),
     );
     let words = (
         select(Mode::ALL),
@@ -366,7 +366,10 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
                 kind,
                 role,
             };
-            record.cause = cause.map(|cause| RecordId::new(Uuid::from_u128(cause)));
+            record.cause = cause.map(|(id, stream)| Cause {
+                stream: stream.map(Into::into),
+                id: RecordId::new(Uuid::from_u128(id)),
+            });
             record.occurred_at = occurred_at;
             record.recorded_at = recorded_at;
             record

@@ -41,6 +41,7 @@ fn parse(fact: run_fact::Fact) -> Result<Reported, Vec<Violation>> {
         id: ID.into(),
         occurred_at: now(),
         cause_id: String::new(),
+        cause_stream: String::new(),
         fact: Some(fact),
     };
     decode::run_fact(fact, &bounds(), Path::ROOT.field("facts").item(3))
@@ -214,6 +215,7 @@ fn times_must_be_sound_and_near() {
             id: ID.into(),
             occurred_at: Some(prost_types::Timestamp { seconds, nanos }),
             cause_id: String::new(),
+            cause_stream: String::new(),
             fact: Some(run_fact::Fact::RunStarted(started())),
         };
         faults(decode::run_fact(
@@ -253,6 +255,7 @@ fn ids_of_records_are_uuids() {
             id: id.into(),
             occurred_at: now(),
             cause_id: "x".into(),
+            cause_stream: String::new(),
             fact,
         };
         expect(
@@ -266,6 +269,38 @@ fn ids_of_records_are_uuids() {
                 ("facts[0].cause_id", "INVALID_UUID"),
             ],
         );
+    }
+}
+
+#[test]
+fn a_cause_is_a_record_of_a_known_stream() {
+    let cause = |cause_id: &str, cause_stream: &str| {
+        let fact = RunFact {
+            id: ID.into(),
+            occurred_at: now(),
+            cause_id: cause_id.into(),
+            cause_stream: cause_stream.into(),
+            fact: Some(run_fact::Fact::RunStarted(started())),
+        };
+        decode::run_fact(fact, &bounds(), Path::ROOT)
+    };
+    let stream = |cause_stream| cause(ID, cause_stream).unwrap().cause.unwrap().stream;
+    assert_eq!(cause("", "").unwrap().cause, None);
+    assert_eq!(stream(""), None);
+    assert_eq!(
+        stream("run/another").as_deref(),
+        Some("run/another"),
+        "an id alone would name a record of this run"
+    );
+    let own = format!("run/{}", started().run_id);
+    assert_eq!(stream(&own), None, "both ways to say it are one");
+    for (id, stream, reason) in [
+        ("", "run/another", "NOT_ALLOWED"),
+        (ID, "another", "UNKNOWN_VALUE"),
+        (ID, "dream/1", "UNKNOWN_VALUE"),
+        (ID, "run/a b", "UNKNOWN_VALUE"),
+    ] {
+        expect(faults(cause(id, stream)), &[("cause_stream", reason)]);
     }
 }
 
@@ -318,6 +353,7 @@ fn quantities_are_at_least_nothing_and_counts_fit() {
         id: ID.into(),
         occurred_at: now(),
         cause_id: String::new(),
+        cause_stream: String::new(),
         fact: Some(tool_call_fact::Fact::ToolCallEnded(ended)),
     };
     let found = faults(decode::tool_call_fact(
@@ -339,6 +375,7 @@ fn messages_need_content_and_are_text_by_default() {
             id: ID.into(),
             occurred_at: now(),
             cause_id: String::new(),
+            cause_stream: String::new(),
             fact,
         };
         decode::message_fact(fact, &bounds(), Path::ROOT.field("facts").item(0))
@@ -384,6 +421,7 @@ fn occurrences_say_when_they_were_due() {
         id: ID.into(),
         occurred_at: now(),
         cause_id: String::new(),
+        cause_stream: String::new(),
         fact,
     };
     expect(

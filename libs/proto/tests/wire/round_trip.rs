@@ -23,6 +23,7 @@ fn report(id: Uuid, fact: &Fact) -> Result<Reported, Vec<runledger_domain::fault
             id,
             occurred_at,
             cause_id: String::new(),
+            cause_stream: String::new(),
             fact: Some(fact),
         };
         decode::run_fact(fact, &bounds, at)
@@ -32,6 +33,7 @@ fn report(id: Uuid, fact: &Fact) -> Result<Reported, Vec<runledger_domain::fault
             id,
             occurred_at,
             cause_id: String::new(),
+            cause_stream: String::new(),
             fact: Some(fact),
         };
         decode::tool_call_fact(fact, &bounds, at)
@@ -57,6 +59,7 @@ fn report(id: Uuid, fact: &Fact) -> Result<Reported, Vec<runledger_domain::fault
                     id,
                     occurred_at,
                     cause_id,
+                    cause_stream: String::new(),
                     fact,
                 },
                 &bounds,
@@ -70,6 +73,7 @@ fn report(id: Uuid, fact: &Fact) -> Result<Reported, Vec<runledger_domain::fault
                     id,
                     occurred_at,
                     cause_id,
+                    cause_stream: String::new(),
                     fact,
                 },
                 &bounds,

@@ -7,7 +7,7 @@ use chrono::DateTime;
 use runledger_domain::Fact;
 use runledger_domain::ids::{InvalidId, PrincipalId, RecordId, RunId, TenantId};
 use runledger_domain::json::Json;
-use runledger_domain::log::{Kind, Record};
+use runledger_domain::log::{Cause, Kind, Record};
 use runledger_domain::message::{self, Content, SenderRole};
 use runledger_domain::run::{self, AgentContext, Limits, ToolResult};
 use runledger_domain::schedule::{self, OccurrenceStatus};
@@ -168,9 +168,10 @@ fn elsewhere() -> Vec<Fact> {
 pub(crate) fn record(fact: &Fact) -> Record {
     let (type_name, payload) = encode::payload(fact);
     let occurred_at = moment(1_767_225_600_123_456);
-    let cause = Some(RecordId::new(Uuid::from_u128(
-        0x0198_f0c2_5f1e_7b9a_8c55_3f2f_6f0e_8d10,
-    )));
+    let cause = Cause {
+        stream: Some("conversation/c-1".into()),
+        id: RecordId::new(Uuid::from_u128(0x0198_f0c2_5f1e_7b9a_8c55_3f2f_6f0e_8d10)),
+    };
     Record {
         id: RecordId::new(Uuid::from_u128(0x0198_f0c2_5f1e_7b9a_8c55_3f2f_6f0e_8d11)),
         scope: Scope {
@@ -187,8 +188,8 @@ pub(crate) fn record(fact: &Fact) -> Record {
             kind: PrincipalKind::Service,
             role: Role::Agent,
         },
-        cause,
-        request_digest: Record::digest_request(type_name, occurred_at, cause, &payload),
+        request_digest: Record::digest_request(type_name, occurred_at, Some(&cause), &payload),
+        cause: Some(cause),
         payload,
     }
 }

@@ -341,6 +341,7 @@ fn tool_call(number: u128, tool: &str) -> ToolCallFact {
         id: id(number),
         occurred_at: Some(encode::timestamp(now())),
         cause_id: String::new(),
+        cause_stream: String::new(),
         fact: Some(tool_call_fact::Fact::ToolCallStarted(ToolCallStarted {
             run_id: "r-1".into(),
             tool_call_id: "t-1".into(),
@@ -355,6 +356,7 @@ fn occurrence(number: u128, status: OccurrenceStatus) -> ScheduleFact {
         id: id(number),
         occurred_at: Some(encode::timestamp(now())),
         cause_id: String::new(),
+        cause_stream: String::new(),
         fact: Some(schedule_fact::Fact::OccurrenceRecorded(
             OccurrenceRecorded {
                 owner_id: "agent-1".into(),
@@ -372,6 +374,7 @@ fn message(number: u128, text: Option<&str>) -> MessageFact {
         id: id(number),
         occurred_at: Some(encode::timestamp(now())),
         cause_id: String::new(),
+        cause_stream: String::new(),
         fact: Some(message_fact::Fact::MessageRecorded(MessageRecorded {
             conversation_id: "c-1".into(),
             message_id: "m-1".into(),

@@ -24,6 +24,7 @@ async fn a_fact_lies_in_the_log_as_it_was_reported_with_what_the_call_says() {
     let mut client = world.runs(world.agent()).await;
     let mut fact = started(1, "r-1");
     fact.cause_id = id(7);
+    fact.cause_stream = "conversation/c-1".into();
     let answer = append(&mut client, vec![fact]).await.unwrap();
     let records = world.records(Family::Run).await;
     let [record] = records.as_slice() else {
@@ -44,12 +45,14 @@ async fn a_fact_lies_in_the_log_as_it_was_reported_with_what_the_call_says() {
         ("run/r-1", Kind::Fact)
     );
     assert_eq!((record.occurred_at, record.recorded_at), (now(), now()));
-    assert_eq!(record.cause.map(|cause| cause.to_string()), Some(id(7)));
+    let cause = record.cause.as_ref().unwrap();
+    assert_eq!(cause.id.to_string(), id(7));
+    assert_eq!(cause.stream.as_deref(), Some("conversation/c-1"));
     assert_eq!(record.type_name.as_ref(), types::RUN_STARTED);
     let digest = Record::digest_request(
         &record.type_name,
         record.occurred_at,
-        record.cause,
+        Some(cause),
         &record.payload,
     );
     assert_eq!(record.request_digest, digest);

@@ -216,6 +216,7 @@ pub(crate) fn fact(number: u128, fact: run_fact::Fact) -> RunFact {
         id: id(number),
         occurred_at: Some(encode::timestamp(now())),
         cause_id: String::new(),
+        cause_stream: String::new(),
         fact: Some(fact),
     }
 }

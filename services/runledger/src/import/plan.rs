@@ -194,6 +194,7 @@ impl Teller<'_> {
             id,
             occurred_at,
             cause_id: String::new(),
+            cause_stream: String::new(),
             fact: Some(run_fact::Fact::RunStarted(started)),
         }
     }
@@ -230,6 +231,7 @@ impl Teller<'_> {
             id,
             occurred_at,
             cause_id: String::new(),
+            cause_stream: String::new(),
             fact,
         }
     }
@@ -275,6 +277,7 @@ impl Teller<'_> {
             id,
             occurred_at,
             cause_id,
+            cause_stream: String::new(),
             fact: Some(fact),
         };
         [
@@ -317,6 +320,7 @@ impl Teller<'_> {
             id,
             occurred_at,
             cause_id: String::new(),
+            cause_stream: String::new(),
             fact: Some(run_fact::Fact::RunEnded(ended)),
         }
     }

@@ -305,6 +305,7 @@ fn request(run: &str, number: u64, batch: u16) -> Request<ToolCallIngestServiceA
             id: id.to_string(),
             occurred_at,
             cause_id: String::new(),
+            cause_stream: String::new(),
             fact: Some(tool_call_fact::Fact::ToolCallStarted(started)),
         }
     };

@@ -118,7 +118,7 @@ async fn insert(
         .bind(column(records, |one| one.record.actor.kind.as_str()))
         .bind(column(records, |one| one.record.actor.role.as_str()))
         .bind(column(records, |one| {
-            one.record.cause.map(RecordId::as_uuid)
+            one.record.cause.as_ref().map(|cause| cause.id.as_uuid())
         }))
         .bind(column(records, |one| one.record.request_digest.as_slice()))
         .bind(column(records, fold::run_of))
