@@ -5,3 +5,6 @@
 mod access;
 mod exactly_once;
 mod read_your_writes;
+mod tail;
+mod trace;
+mod weather;

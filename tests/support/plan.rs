@@ -121,6 +121,13 @@ impl RunPlan {
         token
     }
 
+    /// Its first batch, for those who want to send it themselves.
+    pub fn opening(&self) -> RunIngestServiceAppendRequest {
+        RunIngestServiceAppendRequest {
+            facts: self.opening.clone(),
+        }
+    }
+
     async fn report_run(
         &self,
         clients: &Clients,
