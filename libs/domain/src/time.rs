@@ -1,6 +1,6 @@
 //! Time comes from a [`Clock`] that is handed in; nothing here looks at one by itself.
 
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
 
 /// A moment, in UTC, to the microsecond: what Postgres keeps.
 pub type Timestamp = DateTime<Utc>;
@@ -26,10 +26,26 @@ impl Clock for SystemClock {
 
 /// `at` cut to whole microseconds, so that what is stored equals what was said.
 pub fn micros(at: Timestamp) -> Timestamp {
-    at.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(at)
+    let nanos = at.nanosecond();
+    at.with_nanosecond(nanos - nanos % 1_000).unwrap_or(at)
 }
 
 /// How far a reported time may lie behind our clock.
 pub const PAST_MAX: TimeDelta = TimeDelta::days(3_653);
 /// How far a reported time may lie ahead of our clock.
 pub const FUTURE_MAX: TimeDelta = TimeDelta::minutes(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_moment_is_cut_to_microseconds_however_far() {
+        for seconds in [-62_135_596_800, -1, 0, 1_767_225_600, 253_402_300_799] {
+            let at = DateTime::from_timestamp(seconds, 123_456_789).unwrap();
+            let cut = DateTime::from_timestamp(seconds, 123_456_000).unwrap();
+            assert_eq!(micros(at), cut, "{at}");
+            assert_eq!(micros(cut), cut, "{at}");
+        }
+    }
+}
