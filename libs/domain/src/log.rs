@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::digest::{self, Digest};
-use crate::ids::{ConversationId, Incarnation, OwnerId, RecordId, RunId};
-use crate::scope::{Actor, Scope, worded};
+use crate::ids::{ConversationId, Incarnation, OwnerId, PrincipalId, RecordId, RunId};
+use crate::scope::{Actor, PrincipalKind, Role, Scope, worded};
 use crate::time::Timestamp;
 
 worded! {
@@ -57,6 +57,19 @@ impl Stream {
             "schedules" => id.parse().ok().map(|id| Self::schedules(&id)),
             "conversation" => id.parse().ok().map(|id| Self::conversation(&id)),
             _ => None,
+        }
+    }
+
+    /// The stream of a record that lies in a topic of `family`. A later version may know more kinds
+    /// of streams in it: such a name is kept as it is. `None`: no name at all, or one of a known
+    /// kind that does not belong there.
+    pub fn stored(family: Family, name: &str) -> Option<Self> {
+        match Self::parse(name) {
+            Some(stream) => Some(stream).filter(|stream| stream.family == family),
+            None => Self::is_name(name).then(|| Self {
+                family,
+                name: name.into(),
+            }),
         }
     }
 
@@ -141,6 +154,25 @@ pub struct Cause {
     pub id: RecordId,
 }
 
+/// Who caused a record, as authenticated when it was appended. A later version may have written it:
+/// `None` where its word is none that this version knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Author {
+    pub principal: PrincipalId,
+    pub kind: Option<PrincipalKind>,
+    pub role: Option<Role>,
+}
+
+impl From<Actor> for Author {
+    fn from(actor: Actor) -> Self {
+        Self {
+            principal: actor.principal,
+            kind: Some(actor.kind),
+            role: Some(actor.role),
+        }
+    }
+}
+
 /// A record: an envelope and one encoded payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -155,10 +187,12 @@ pub struct Record {
     pub occurred_at: Timestamp,
     /// When it was appended, by our clock.
     pub recorded_at: Timestamp,
-    pub actor: Actor,
+    pub author: Author,
     pub cause: Option<Cause>,
     /// Tells a repeat from a reuse of the id.
     pub request_digest: Digest,
+    /// The key that seals the payload; `None`: it is not sealed.
+    pub key: Option<Box<str>>,
     pub payload: Vec<u8>,
 }
 
@@ -221,5 +255,19 @@ mod tests {
         assert_eq!(Stream::parse(stream.as_str()), Some(stream));
         assert_eq!(Stream::parse("run/"), None);
         assert_eq!(Stream::parse("elsewhere/1"), None);
+    }
+
+    #[test]
+    fn a_stream_of_a_later_kind_is_kept_in_the_family_where_it_lies() {
+        let later = Stream::stored(Family::Message, "thread/1").unwrap();
+        assert_eq!(
+            (later.family(), later.as_str()),
+            (Family::Message, "thread/1")
+        );
+        let run = Stream::run(&"1".parse().unwrap());
+        assert_eq!(Stream::stored(Family::Run, "run/1"), Some(run));
+        for name in ["run/1", "", "thread 1", &"x".repeat(161)] {
+            assert_eq!(Stream::stored(Family::Message, name), None, "{name}");
+        }
     }
 }

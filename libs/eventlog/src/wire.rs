@@ -42,11 +42,11 @@ impl Encoded {
         Self {
             family: record.stream.family(),
             key: record.stream.key(record.scope),
-            value: encode::record(&record),
             recorded_at: record.recorded_at,
             kind: record.kind,
             scope: Some(record.scope.to_string()),
-            type_name: record.type_name,
+            type_name: record.type_name.clone(),
+            value: encode::record(record),
             prev,
             trace,
         }
@@ -124,17 +124,8 @@ pub(crate) fn check_genesis(
     partition: u32,
     count: u32,
 ) -> Result<Genesis, Error> {
-    let genesis = match decode::record(value) {
-        Ok(decode::Stored::Genesis(genesis)) => genesis,
-        Ok(decode::Stored::Record(record)) => {
-            return Err(not_genesis(
-                topic,
-                partition,
-                format!("a record of type {}", record.type_name),
-            ));
-        }
-        Err(error) => return Err(not_genesis(topic, partition, error.to_string())),
-    };
+    let genesis =
+        decode::genesis(value).map_err(|error| not_genesis(topic, partition, error.to_string()))?;
     if genesis.partition != partition {
         let found = format!("a Genesis of partition {}", genesis.partition);
         return Err(not_genesis(topic, partition, found));

@@ -10,7 +10,8 @@ use sqlx::PgConnection;
 pub struct Applied {
     pub position: Position,
     pub record: Record,
-    /// `None`: a type that this version does not know. Such records are kept and counted.
+    /// `None`: sealed, or of a type or with a value that this version does not know. Such records
+    /// are kept and counted.
     pub fact: Option<Fact>,
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::{Message as _, length_delimiter_len};
-use runledger_domain::log::{Genesis, Kind, Position, Record};
+use runledger_domain::log::{Author, Cause, Genesis, Kind, Position, Record};
 use runledger_domain::scope::Actor;
 use runledger_domain::time::{Timestamp, micros};
 use runledger_domain::{Fact, message as messages, run as runs, schedule as schedules};
@@ -70,31 +70,26 @@ pub fn payload(fact: &Fact) -> (&'static str, Vec<u8>) {
 }
 
 /// The value of a record, as it lies in the log.
-pub fn record(record: &Record) -> Vec<u8> {
+pub fn record(record: Record) -> Vec<u8> {
+    let (cause_id, cause_stream) = match record.cause {
+        Some(Cause { stream, id }) => (id_bytes(id.as_uuid()), stream),
+        None => (Bytes::new(), None),
+    };
     log::v1::Record {
         id: id_bytes(record.id.as_uuid()),
         tenant_id: id_bytes(record.scope.tenant.as_uuid()),
         mode: common::v1::Mode::from(record.scope.mode).into(),
         stream: record.stream.as_str().to_owned(),
         kind: log::v1::Kind::from(record.kind).into(),
-        r#type: record.type_name.as_ref().to_owned(),
+        r#type: record.type_name.into(),
         occurred_at: Some(timestamp(record.occurred_at)),
         recorded_at: Some(timestamp(record.recorded_at)),
-        actor: Some(actor(&record.actor)),
-        cause_id: record
-            .cause
-            .as_ref()
-            .map(|cause| id_bytes(cause.id.as_uuid()))
-            .unwrap_or_default(),
+        actor: Some(author(&record.author)),
+        cause_id,
         request_digest: Bytes::copy_from_slice(&record.request_digest),
-        key_id: String::new(),
-        payload: Bytes::copy_from_slice(&record.payload),
-        cause_stream: record
-            .cause
-            .as_ref()
-            .and_then(|cause| cause.stream.as_deref())
-            .unwrap_or_default()
-            .to_owned(),
+        key_id: record.key.map(String::from).unwrap_or_default(),
+        payload: record.payload.into(),
+        cause_stream: cause_stream.map(String::from).unwrap_or_default(),
     }
     .encode_to_vec()
 }
@@ -121,11 +116,16 @@ pub fn record_bytes(record: &Record) -> usize {
         + field(record.type_name.len())
         + time(record.occurred_at)
         + time(record.recorded_at)
-        + field(field(uuid::fmt::Hyphenated::LENGTH) + 2 * WORD)
+        + field(
+            field(uuid::fmt::Hyphenated::LENGTH)
+                + record.author.kind.map_or(0, |_| WORD)
+                + record.author.role.map_or(0, |_| WORD),
+        )
         + record.cause.as_ref().map_or(0, |cause| {
             field(UUID) + field(cause.stream.as_deref().map_or(0, str::len))
         })
         + field(record.request_digest.len())
+        + field(record.key.as_deref().map_or(0, str::len))
         + field(record.payload.len())
 }
 
@@ -169,6 +169,19 @@ pub fn duration(span: Duration) -> prost_types::Duration {
             .unwrap_or(i64::MAX)
             .min(crate::decode::DURATION_SECONDS_MAX),
         nanos: i32::try_from(span.subsec_nanos()).unwrap_or_default(),
+    }
+}
+
+/// Who caused a record. What this version has no word for stays unspecified.
+fn author(author: &Author) -> common::v1::Actor {
+    common::v1::Actor {
+        principal_id: author.principal.to_string(),
+        kind: author
+            .kind
+            .map_or(0, |kind| common::v1::PrincipalKind::from(kind).into()),
+        role: author
+            .role
+            .map_or(0, |role| common::v1::Role::from(role).into()),
     }
 }
 

@@ -126,9 +126,10 @@ fn record(reported: Reported, context: &Context) -> Record {
         type_name: type_name.into(),
         occurred_at,
         recorded_at: context.now,
-        actor: context.actor,
+        author: context.actor.into(),
         request_digest: Record::digest_request(type_name, occurred_at, cause.as_ref(), &payload),
         cause,
+        key: None,
         payload,
     }
 }

@@ -86,13 +86,15 @@ pub(crate) fn entry(scope: Scope, name: &str, payload: &[u8]) -> Entry {
         type_name: type_name.into(),
         occurred_at: now,
         recorded_at: now,
-        actor: Actor {
+        author: Actor {
             principal: PrincipalId::new(unique()),
             kind: PrincipalKind::Agent,
             role: Role::Agent,
-        },
+        }
+        .into(),
         cause: None,
         request_digest: Record::digest_request(type_name, now, None, payload),
+        key: None,
         payload: payload.to_vec(),
     };
     Entry {
@@ -124,7 +126,8 @@ pub(crate) fn accepted(outcomes: Vec<Outcome>) -> Vec<Position> {
 }
 
 pub(crate) fn decoded(stored: &Stored) -> Record {
-    match runledger_proto::decode::record(&stored.value).unwrap() {
+    match runledger_proto::decode::record(stored.position.partition.family, &stored.value).unwrap()
+    {
         runledger_proto::decode::Stored::Record(record) => record,
         runledger_proto::decode::Stored::Genesis(genesis) => panic!("{genesis:?}"),
     }

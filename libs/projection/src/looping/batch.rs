@@ -72,11 +72,12 @@ impl Batch {
             offset,
             source,
         };
-        let decode::Stored::Record(record) = decode::record(&stored.value).map_err(undecodable)?
+        let decode::Stored::Record(record) =
+            decode::record(partition.family, &stored.value).map_err(undecodable)?
         else {
             return Ok(());
         };
-        let fact = decode::payload(&record.type_name, &record.payload).map_err(undecodable)?;
+        let fact = decode::fact(&record).map_err(undecodable)?;
         let trace = stored.headers.ok().and_then(|headers| headers.trace);
         if let Some(trace) = trace.filter(|trace| trace::is_sampled(trace)) {
             self.traces.push((self.applied.len(), trace));

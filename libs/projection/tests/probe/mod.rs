@@ -374,13 +374,15 @@ fn entry(run: usize, kind: Kind, prev: Option<Digest>) -> Entry {
         type_name: type_name.into(),
         occurred_at: at,
         recorded_at: at,
-        actor: Actor {
+        author: Actor {
             principal: PrincipalId::new(Uuid::nil()),
             kind: PrincipalKind::Service,
             role: Role::Agent,
-        },
+        }
+        .into(),
         cause: None,
         request_digest: Record::digest_request(type_name, at, None, &payload),
+        key: None,
         payload,
     };
     Entry {

@@ -103,11 +103,26 @@ impl fmt::Display for Path<'_> {
 pub struct Fields<'a> {
     at: Path<'a>,
     faults: &'a mut Vec<Violation>,
+    stored: bool,
 }
 
 impl<'a> Fields<'a> {
     pub fn new(at: Path<'a>, faults: &'a mut Vec<Violation>) -> Self {
-        Self { at, faults }
+        Self {
+            at,
+            faults,
+            stored: false,
+        }
+    }
+
+    /// Of a message from the log: its JSON was brought into canonical form before it was stored,
+    /// and is not looked at again.
+    pub fn of_stored(faults: &'a mut Vec<Violation>) -> Self {
+        Self {
+            at: Path::ROOT,
+            faults,
+            stored: true,
+        }
     }
 
     /// Notes a fault of a field.
@@ -125,6 +140,7 @@ impl<'a> Fields<'a> {
         read(&mut Fields {
             at: self.at.field(name),
             faults: self.faults,
+            stored: self.stored,
         })
     }
 
@@ -211,7 +227,7 @@ impl<'a> Fields<'a> {
     }
 
     /// JSON text, absent when it is empty.
-    pub fn optional_json(&mut self, name: &'static str, value: &str) -> Option<Json> {
+    pub fn optional_json(&mut self, name: &'static str, value: String) -> Option<Json> {
         if value.is_empty() {
             None
         } else {
@@ -220,8 +236,11 @@ impl<'a> Fields<'a> {
     }
 
     /// JSON text that must be there; brought into canonical form.
-    pub fn json(&mut self, name: &'static str, value: &str) -> Option<Json> {
-        Json::parse(value)
+    pub fn json(&mut self, name: &'static str, value: String) -> Option<Json> {
+        if self.stored {
+            return Some(Json::from_stored(value));
+        }
+        Json::parse(&value)
             .map_err(|why| self.fault(name, reason::INVALID_JSON, why))
             .ok()
     }

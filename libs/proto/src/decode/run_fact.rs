@@ -33,7 +33,7 @@ pub(super) fn started(wire: wire::RunStarted, see: &mut Fields<'_>) -> Option<do
     let reason = see.text("reason", wire.reason, WORDS_CHARS_MAX);
     let agent_context = see.optional("agent_context", wire.agent_context, agent_context);
     let model = see.text("model", wire.model, SHORT_CHARS_MAX);
-    let input = see.optional_json("input_json", &wire.input_json);
+    let input = see.optional_json("input_json", wire.input_json);
     let labels = see.texts("labels", wire.labels, LABELS_MAX, LABEL_CHARS_MAX);
     let limits = see
         .optional("limits", wire.limits, limits)
@@ -102,7 +102,7 @@ pub(super) fn ended(wire: wire::RunEnded, see: &mut Fields<'_>) -> Option<domain
     let run_id = see.id("run_id", wire.run_id, RunId::parse);
     let outcome = see.word::<wire::RunOutcome>("outcome", wire.outcome);
     let error = see.optional("error", wire.error, error);
-    let result = see.optional_json("result_json", &wire.result_json);
+    let result = see.optional_json("result_json", wire.result_json);
     let counters = see.numbers("counters", wire.counters, COUNTERS_MAX);
     let finished = matches!(
         outcome,
@@ -155,7 +155,7 @@ pub(super) fn tool_call_started(
     let tool_call_id = see.id("tool_call_id", wire.tool_call_id, ToolCallId::parse);
     let step_id = see.optional_id("step_id", wire.step_id, StepId::parse);
     let tool = see.id("tool", wire.tool, Name::parse);
-    let arguments = see.optional_json("arguments_json", &wire.arguments_json);
+    let arguments = see.optional_json("arguments_json", wire.arguments_json);
     let action_hint = see.text("action_hint", wire.action_hint, SHORT_CHARS_MAX);
     let reason = see.text("reason", wire.reason, WORDS_CHARS_MAX);
     let agent_context = see.optional("agent_context", wire.agent_context, agent_context);
@@ -180,7 +180,7 @@ pub(super) fn tool_call_ended(
     let tool_call_id = see.id("tool_call_id", wire.tool_call_id, ToolCallId::parse);
     let status = see.word::<wire::WorkStatus>("status", wire.status);
     let result = wire.result.and_then(|result| match result {
-        Result::ResultJson(text) => see.json("result_json", &text).map(domain::ToolResult::Json),
+        Result::ResultJson(text) => see.json("result_json", text).map(domain::ToolResult::Json),
         Result::ResultChars(chars) => {
             Some(domain::ToolResult::Chars(see.count("result_chars", chars)))
         }

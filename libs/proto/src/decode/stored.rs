@@ -2,14 +2,13 @@
 
 use prost::Message;
 use runledger_domain::digest::Digest;
-use runledger_domain::fault::Violation;
 use runledger_domain::ids::{Incarnation, PrincipalId, RecordId, TenantId};
-use runledger_domain::log::{Cause, Genesis, Kind, Record, Stream};
-use runledger_domain::scope::{Actor, Scope};
+use runledger_domain::log::{Author, Cause, Family, Genesis, Kind, Record, Stream};
+use runledger_domain::scope::Scope;
 use runledger_domain::{Fact, run as runs};
 use uuid::Uuid;
 
-use super::fields::{Fields, Path};
+use super::fields::Fields;
 use super::{message_fact, run_fact, schedule_fact, timestamp};
 use crate::words::{Word, known};
 use crate::{common, log, types};
@@ -32,31 +31,45 @@ pub enum Error {
     },
     #[error("envelope field {field} is missing or malformed")]
     Envelope { field: &'static str },
-    #[error("stream {name:?} belongs to no family that this version knows")]
-    UnknownStream { name: Box<str> },
-    #[error("payload is sealed with key {key_id:?}")]
-    Sealed { key_id: Box<str> },
-    #[error("payload of type {type_name} breaks its rules in {} fields, first {:?}", violations.len(), violations.first())]
-    Payload {
-        type_name: Box<str>,
-        violations: Vec<Violation>,
-    },
+    #[error("stream {name:?} is no stream of family {family}")]
+    Stream { family: Family, name: Box<str> },
+    #[error("a record of type {type_name}")]
+    NotGenesis { type_name: Box<str> },
 }
 
-/// The envelope of a stored value. Its payload stays bytes: see [`payload`].
-pub fn record(bytes: &[u8]) -> Result<Stored, Error> {
+/// The envelope of a value stored in a topic of `family`. Its payload stays bytes: see [`fact`].
+///
+/// # Errors
+/// When the bytes are no envelope. What a later version may add to one (a kind of stream, of
+/// principal, a role, a seal) is kept as far as it is understood.
+pub fn record(family: Family, bytes: &[u8]) -> Result<Stored, Error> {
     let wire: log::v1::Record = message(RECORD, bytes)?;
     match known::<log::v1::Kind>(wire.kind).ok_or(Error::Envelope { field: "kind" })? {
-        Kind::Genesis => genesis(&wire).map(Stored::Genesis),
+        Kind::Genesis => payload_of_genesis(&wire).map(Stored::Genesis),
         kind @ (Kind::Fact | Kind::Command | Kind::Decision) => {
-            envelope(wire, kind).map(Stored::Record)
+            envelope(family, wire, kind).map(Stored::Record)
         }
     }
 }
 
 const RECORD: &str = "runledger.log.v1.Record";
 
-fn genesis(wire: &log::v1::Record) -> Result<Genesis, Error> {
+/// The Genesis in a stored value.
+///
+/// # Errors
+/// When the bytes are no envelope, or that of another record.
+pub fn genesis(bytes: &[u8]) -> Result<Genesis, Error> {
+    let wire: log::v1::Record = message(RECORD, bytes)?;
+    if known::<log::v1::Kind>(wire.kind) == Some(Kind::Genesis) {
+        payload_of_genesis(&wire)
+    } else {
+        Err(Error::NotGenesis {
+            type_name: wire.r#type.into(),
+        })
+    }
+}
+
+fn payload_of_genesis(wire: &log::v1::Record) -> Result<Genesis, Error> {
     if wire.r#type != types::GENESIS {
         return Err(Error::Envelope { field: "type" });
     }
@@ -70,17 +83,13 @@ fn genesis(wire: &log::v1::Record) -> Result<Genesis, Error> {
     })
 }
 
-fn envelope(wire: log::v1::Record, kind: Kind) -> Result<Record, Error> {
-    if !wire.key_id.is_empty() {
-        return Err(Error::Sealed {
-            key_id: wire.key_id.into(),
-        });
-    }
+fn envelope(family: Family, wire: log::v1::Record, kind: Kind) -> Result<Record, Error> {
     let scope = Scope {
         tenant: TenantId::new(uuid("tenant_id", &wire.tenant_id)?),
         mode: word::<common::v1::Mode>("mode", wire.mode)?,
     };
-    let stream = Stream::parse(&wire.stream).ok_or_else(|| Error::UnknownStream {
+    let stream = Stream::stored(family, &wire.stream).ok_or_else(|| Error::Stream {
+        family,
         name: wire.stream.into(),
     })?;
     if wire.r#type.is_empty() {
@@ -95,9 +104,12 @@ fn envelope(wire: log::v1::Record, kind: Kind) -> Result<Record, Error> {
         type_name: wire.r#type.into(),
         occurred_at: time("occurred_at", wire.occurred_at.as_ref())?,
         recorded_at: time("recorded_at", wire.recorded_at.as_ref())?,
-        actor: actor(wire.actor.as_ref())?,
+        author: author(wire.actor.as_ref())?,
         cause,
         request_digest: digest("request_digest", &wire.request_digest)?,
+        key: Some(wire.key_id)
+            .filter(|key| !key.is_empty())
+            .map(Into::into),
         payload: wire.payload.into(),
     })
 }
@@ -121,49 +133,60 @@ fn cause(id: &[u8], stream: String) -> Result<Option<Cause>, Error> {
     }
 }
 
-/// The fact in a stored payload. `Ok(None)`: its type is unknown to this version.
+/// The fact in a stored record. `Ok(None)`: it is sealed, or beyond this version: see [`payload`].
 ///
-/// The same limits hold as when it came in. Loosening one is therefore safe, and tightening one
-/// would make stored facts unreadable.
+/// # Errors
+/// When the payload is no message of its type.
+pub fn fact(record: &Record) -> Result<Option<Fact>, Error> {
+    match record.key {
+        Some(_) => Ok(None),
+        None => payload(&record.type_name, &record.payload),
+    }
+}
+
+/// The fact in a stored payload. `Ok(None)`: its type is unknown to this version, or it breaks a
+/// rule of this version. The same rules hold as when it came in, so only a version that knows more
+/// values, or allows more, can have let it in; and that must not stop the readers of this one.
+///
+/// Tightening a rule would hide stored facts.
+///
+/// # Errors
+/// When the bytes are no message of that type.
 pub fn payload(type_name: &str, bytes: &[u8]) -> Result<Option<Fact>, Error> {
     let of_run = Fact::Run as fn(runs::Fact) -> Fact;
-    let fact = match type_name {
-        types::RUN_STARTED => read(type_name, bytes, run_fact::started).map(of_run),
-        types::RUN_PROGRESSED => read(type_name, bytes, run_fact::progressed).map(of_run),
-        types::RUN_ENDED => read(type_name, bytes, run_fact::ended).map(of_run),
-        types::STEP_STARTED => read(type_name, bytes, run_fact::step_started).map(of_run),
-        types::STEP_ENDED => read(type_name, bytes, run_fact::step_ended).map(of_run),
-        types::TOOL_CALL_STARTED => read(type_name, bytes, run_fact::tool_call_started).map(of_run),
-        types::TOOL_CALL_ENDED => read(type_name, bytes, run_fact::tool_call_ended).map(of_run),
-        types::USAGE_RECORDED => read(type_name, bytes, run_fact::usage_recorded).map(of_run),
+    match type_name {
+        types::RUN_STARTED => read(type_name, bytes, run_fact::started, of_run),
+        types::RUN_PROGRESSED => read(type_name, bytes, run_fact::progressed, of_run),
+        types::RUN_ENDED => read(type_name, bytes, run_fact::ended, of_run),
+        types::STEP_STARTED => read(type_name, bytes, run_fact::step_started, of_run),
+        types::STEP_ENDED => read(type_name, bytes, run_fact::step_ended, of_run),
+        types::TOOL_CALL_STARTED => read(type_name, bytes, run_fact::tool_call_started, of_run),
+        types::TOOL_CALL_ENDED => read(type_name, bytes, run_fact::tool_call_ended, of_run),
+        types::USAGE_RECORDED => read(type_name, bytes, run_fact::usage_recorded, of_run),
         types::OCCURRENCE_RECORDED => {
-            read(type_name, bytes, schedule_fact::occurrence_recorded).map(Fact::Schedule)
+            let convert = schedule_fact::occurrence_recorded;
+            read(type_name, bytes, convert, Fact::Schedule)
         }
         types::MESSAGE_RECORDED => {
-            read(type_name, bytes, message_fact::message_recorded).map(Fact::Message)
+            let convert = message_fact::message_recorded;
+            read(type_name, bytes, convert, Fact::Message)
         }
-        _ => return Ok(None),
-    };
-    fact.map(Some)
+        _ => Ok(None),
+    }
 }
 
 fn read<M: Message + Default, F>(
     type_name: &str,
     bytes: &[u8],
     convert: impl FnOnce(M, &mut Fields<'_>) -> Option<F>,
-) -> Result<F, Error> {
+    family: impl FnOnce(F) -> Fact,
+) -> Result<Option<Fact>, Error> {
     let mut violations = Vec::new();
     let fact = convert(
         message(type_name, bytes)?,
-        &mut Fields::new(Path::ROOT, &mut violations),
+        &mut Fields::of_stored(&mut violations),
     );
-    match fact {
-        Some(fact) if violations.is_empty() => Ok(fact),
-        _ => Err(Error::Payload {
-            type_name: type_name.into(),
-            violations,
-        }),
-    }
+    Ok(fact.filter(|_| violations.is_empty()).map(family))
 }
 
 fn message<M: Message + Default>(type_name: &str, bytes: &[u8]) -> Result<M, Error> {
@@ -193,13 +216,13 @@ fn word<W: Word>(field: &'static str, number: i32) -> Result<W::Domain, Error> {
     known::<W>(number).ok_or(Error::Envelope { field })
 }
 
-fn actor(wire: Option<&common::v1::Actor>) -> Result<Actor, Error> {
+fn author(wire: Option<&common::v1::Actor>) -> Result<Author, Error> {
     let wire = wire.ok_or(Error::Envelope { field: "actor" })?;
-    Ok(Actor {
+    Ok(Author {
         principal: PrincipalId::new(
             Uuid::try_parse(&wire.principal_id).map_err(|_| Error::Envelope { field: "actor" })?,
         ),
-        kind: word::<common::v1::PrincipalKind>("actor.kind", wire.kind)?,
-        role: word::<common::v1::Role>("actor.role", wire.role)?,
+        kind: known::<common::v1::PrincipalKind>(wire.kind),
+        role: known::<common::v1::Role>(wire.role),
     })
 }

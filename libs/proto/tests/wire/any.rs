@@ -10,11 +10,11 @@ use proptest::sample::select;
 use runledger_domain::Fact;
 use runledger_domain::ids::{InvalidId, Name, PrincipalId, RecordId, TenantId};
 use runledger_domain::json::Json;
-use runledger_domain::log::{Cause, Record};
+use runledger_domain::log::{Author, Cause, Record};
 use runledger_domain::message::{self, Content, SenderRole};
 use runledger_domain::run::{self, AgentContext, Limits, ToolResult};
 use runledger_domain::schedule::{self, OccurrenceStatus};
-use runledger_domain::scope::{Actor, Mode, PrincipalKind, Role, Scope};
+use runledger_domain::scope::{Mode, PrincipalKind, Role, Scope};
 use runledger_domain::time::Timestamp;
 use uuid::Uuid;
 
@@ -348,24 +348,26 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
     );
     let words = (
         select(Mode::ALL),
-        select(PrincipalKind::ALL),
-        select(Role::ALL),
+        option::of(select(PrincipalKind::ALL)),
+        option::of(select(Role::ALL)),
+        option::of("[a-z0-9]{1,200}"),
     );
     (any_fact(), ids, words, any_moment(), any_moment()).prop_map(
         |(fact, ids, words, occurred_at, recorded_at)| {
             let (tenant, principal, own, cause) = ids;
-            let (mode, kind, role) = words;
+            let (mode, kind, role, key) = words;
             let mut record = record(&fact);
             record.id = RecordId::new(Uuid::from_u128(own));
             record.scope = Scope {
                 tenant: TenantId::new(Uuid::from_u128(tenant)),
                 mode,
             };
-            record.actor = Actor {
+            record.author = Author {
                 principal: PrincipalId::new(Uuid::from_u128(principal)),
                 kind,
                 role,
             };
+            record.key = key.map(Into::into);
             record.cause = cause.map(|(id, stream)| Cause {
                 stream: stream.map(Into::into),
                 id: RecordId::new(Uuid::from_u128(id)),

@@ -102,14 +102,14 @@ proptest! {
 
     #[test]
     fn a_record_comes_back_as_it_was_stored(record in any_record()) {
-        let bytes = encode::record(&record);
+        let bytes = encode::record(record.clone());
         prop_assert_eq!(encode::record_bytes(&record), bytes.len());
-        prop_assert_eq!(decode::record(&bytes).unwrap(), Stored::Record(record));
+        prop_assert_eq!(decode::record(record.stream.family(), &bytes).unwrap(), Stored::Record(record));
     }
 
     #[test]
     fn arbitrary_bytes_are_a_value_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        let _either = decode::record(&bytes);
+        let _either = decode::record(log::Family::Run, &bytes);
         for type_name in types::ALL {
             let _either = decode::payload(type_name, &bytes);
         }
@@ -119,15 +119,15 @@ proptest! {
     fn damaged_bytes_are_a_value_or_an_error(which in 0..10_usize, at in any::<prop::sample::Index>(), byte: u8, cut in any::<prop::sample::Index>()) {
         let fact = &facts()[which];
         let (type_name, mut payload) = encode::payload(fact);
-        let mut value = encode::record(&record(fact));
+        let mut value = encode::record(record(fact));
         for bytes in [&mut payload, &mut value] {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
         let _either = decode::payload(type_name, &payload[..=cut.index(payload.len())]);
-        let _either = decode::record(&value[..=cut.index(value.len())]);
+        let _either = decode::record(log::Family::Run, &value[..=cut.index(value.len())]);
         let _either = decode::payload(type_name, &payload);
-        let _either = decode::record(&value);
+        let _either = decode::record(log::Family::Run, &value);
     }
 
     #[test]
@@ -165,7 +165,10 @@ fn a_genesis_comes_back_as_it_was_stored() {
         hash_version: log::HASH_VERSION,
     };
     let bytes = encode::genesis(&genesis, moment(1));
-    assert_eq!(decode::record(&bytes).unwrap(), Stored::Genesis(genesis));
+    assert_eq!(
+        decode::record(log::Family::Run, &bytes).unwrap(),
+        Stored::Genesis(genesis)
+    );
 }
 
 #[test]
@@ -207,19 +210,58 @@ fn fields_of_a_later_version_are_left_out_of_what_is_stored() {
     assert_eq!(encode::payload(&read).1, bytes);
 }
 
+fn sound() -> wire_log::v1::Record {
+    let bytes = encode::record(record(&facts()[0]));
+    wire_log::v1::Record::decode(bytes.as_slice()).unwrap()
+}
+
 #[test]
-fn a_record_of_an_unknown_family_or_sealed_or_torn_says_which() {
-    let sound =
-        wire_log::v1::Record::decode(encode::record(&record(&facts()[0])).as_slice()).unwrap();
+fn what_a_later_version_adds_stops_no_reader() {
+    type Later = fn(&mut wire_log::v1::Record);
+    let read = |later: Later| {
+        let mut record = sound();
+        later(&mut record);
+        match decode::record(log::Family::Run, &record.encode_to_vec()).unwrap() {
+            Stored::Record(record) => record,
+            Stored::Genesis(genesis) => panic!("{genesis:?}"),
+        }
+    };
+    let payload = |change: fn(&mut wire_run::v1::RunStarted)| {
+        let mut started = wire_run::v1::RunStarted::decode(sound().payload).unwrap();
+        change(&mut started);
+        decode::payload(types::RUN_STARTED, &started.encode_to_vec()).unwrap()
+    };
+    assert!(payload(|_| ()).is_some());
+    assert_eq!(payload(|started| started.trigger = 99), None, "a value");
+    let longer = payload(|started| started.model = "m".repeat(129));
+    assert_eq!(longer, None, "a limit that was loosened");
+
+    let of_a_kind = read(|record| record.stream = "dream/1".into());
+    assert_eq!(of_a_kind.stream.as_str(), "dream/1");
+    assert_eq!(of_a_kind.stream.family(), log::Family::Run);
+    let sealed = read(|record| record.key_id = "k".into());
+    assert_eq!(sealed.key.as_deref(), Some("k"));
+    assert_eq!(decode::fact(&sealed).unwrap(), None, "a sealed payload");
+    let by = read(|record| {
+        let actor = record.actor.as_mut().unwrap();
+        (actor.role, actor.kind) = (99, 99);
+    });
+    assert_eq!((by.author.kind, by.author.role), (None, None));
+    assert_eq!(by.author.principal, record(&facts()[0]).author.principal);
+    assert!(decode::fact(&by).unwrap().is_some(), "a role");
+}
+
+#[test]
+fn a_torn_record_says_where() {
     type Damage = fn(&mut wire_log::v1::Record);
     let cases: [(Damage, &str); 7] = [
         (
-            |record| record.stream = "dream/1".into(),
-            "stream \"dream/1\" belongs to no family that this version knows",
+            |record| record.stream = "conversation/1".into(),
+            "stream \"conversation/1\" is no stream of family run",
         ),
         (
-            |record| record.key_id = "k".into(),
-            "payload is sealed with key \"k\"",
+            |record| record.cause_stream = "a b".into(),
+            "envelope field cause_stream is missing or malformed",
         ),
         (
             |record| record.tenant_id.clear(),
@@ -243,13 +285,14 @@ fn a_record_of_an_unknown_family_or_sealed_or_torn_says_which() {
         ),
     ];
     for (damage, message) in cases {
-        let mut record = sound.clone();
+        let mut record = sound();
         damage(&mut record);
-        assert_eq!(
-            decode::record(&record.encode_to_vec())
-                .unwrap_err()
-                .to_string(),
-            message
-        );
+        let error = decode::record(log::Family::Run, &record.encode_to_vec()).unwrap_err();
+        assert_eq!(error.to_string(), message);
     }
+    let error = decode::genesis(&sound().encode_to_vec()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("a record of type {}", types::RUN_STARTED)
+    );
 }

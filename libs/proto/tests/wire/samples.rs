@@ -183,13 +183,15 @@ pub(crate) fn record(fact: &Fact) -> Record {
         type_name: type_name.into(),
         occurred_at,
         recorded_at: moment(1_767_225_601_000_001),
-        actor: Actor {
+        author: Actor {
             principal: PrincipalId::new(Uuid::from_u128(9)),
             kind: PrincipalKind::Service,
             role: Role::Agent,
-        },
+        }
+        .into(),
         request_digest: Record::digest_request(type_name, occurred_at, Some(&cause), &payload),
         cause: Some(cause),
+        key: None,
         payload,
     }
 }

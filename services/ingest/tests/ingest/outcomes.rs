@@ -39,7 +39,7 @@ async fn a_fact_lies_in_the_log_as_it_was_reported_with_what_the_call_says() {
             mode: credential().mode
         }
     );
-    assert_eq!(record.actor, credential().principal);
+    assert_eq!(record.author, credential().principal.into());
     assert_eq!(
         (record.stream.as_str(), record.kind),
         ("run/r-1", Kind::Fact)

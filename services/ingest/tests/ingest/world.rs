@@ -146,7 +146,7 @@ impl<L: Log> World<L> {
                 .await
                 .expect("it is there");
             records.extend(stored.iter().map(|stored| {
-                match decode::record(&stored.value).expect("a record") {
+                match decode::record(family, &stored.value).expect("a record") {
                     decode::Stored::Record(record) => record,
                     decode::Stored::Genesis(genesis) => unreachable!("{genesis:?} is the first"),
                 }

@@ -7,7 +7,7 @@ use metrics::counter;
 use runledger_domain::digest::Digest;
 use runledger_domain::ids::{RecordId, TenantId};
 use runledger_domain::log::Family;
-use runledger_domain::scope::{Mode, Scope};
+use runledger_domain::scope::{Mode, PrincipalKind, Role, Scope};
 use runledger_domain::time::Timestamp;
 use runledger_projection::{Applied, ApplyError};
 use sqlx::PgConnection;
@@ -114,9 +114,9 @@ async fn insert(
         .bind(column(records, |one| text(&one.record.type_name)))
         .bind(column(records, |one| time(one.record.occurred_at)))
         .bind(column(records, |one| time(one.record.recorded_at)))
-        .bind(column(records, |one| one.record.actor.principal.as_uuid()))
-        .bind(column(records, |one| one.record.actor.kind.as_str()))
-        .bind(column(records, |one| one.record.actor.role.as_str()))
+        .bind(column(records, |one| one.record.author.principal.as_uuid()))
+        .bind(column(records, |one| one.record.author.kind.map_or("", PrincipalKind::as_str)))
+        .bind(column(records, |one| one.record.author.role.map_or("", Role::as_str)))
         .bind(column(records, |one| {
             one.record.cause.as_ref().map(|cause| cause.id.as_uuid())
         }))

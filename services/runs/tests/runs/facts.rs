@@ -41,13 +41,15 @@ pub(crate) fn record(scope: Scope, id: u128, fact: &Fact, seconds: i64) -> Recor
         type_name: type_name.into(),
         occurred_at,
         recorded_at: occurred_at,
-        actor: Actor {
+        author: Actor {
             principal: PrincipalId::new(Uuid::from_u128(7)),
             kind: PrincipalKind::Service,
             role: Role::Agent,
-        },
+        }
+        .into(),
         cause: None,
         request_digest: Record::digest_request(type_name, occurred_at, None, &payload),
+        key: None,
         payload,
     }
 }
