@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "a story that is not true is a panic")]
 
 mod access;
+mod bad_input;
 mod exactly_once;
 mod read_your_writes;
 mod tail;

@@ -1,7 +1,8 @@
 //! Tails: everything about a run, once and in order, over any number of interruptions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -45,7 +46,7 @@ async fn a_tail_misses_nothing_and_repeats_nothing_however_it_is_cut() {
     let tenant = Tenant::create(&installation, "story").await;
     let clients = installation.clients(tenant.key(Role::Agent));
     // How many records there are, once all are written.
-    let written = Arc::new(Mutex::new(None));
+    let written = Arc::new(AtomicUsize::new(usize::MAX));
     let followers = join_all((0..FOLLOWERS).map(|_| {
         let rng = StdRng::from_rng(&mut rng);
         follow(clients.clone(), rng, Arc::clone(&written))
@@ -54,7 +55,7 @@ async fn a_tail_misses_nothing_and_repeats_nothing_however_it_is_cut() {
     let writer = async {
         let rng = StdRng::from_rng(&mut rng);
         let reported = write(&clients, rng, batches).await;
-        *written.lock().unwrap() = Some(reported.ids.len());
+        written.store(reported.ids.len(), Ordering::SeqCst);
         reported
     };
     let mut chance = StdRng::from_rng(&mut rand::rng());
@@ -84,13 +85,9 @@ async fn a_tail_misses_nothing_and_repeats_nothing_however_it_is_cut() {
 }
 
 /// Kills and restarts the projector at random moments, and once the api, until all is written.
-async fn disturb(
-    installation: &mut Installation,
-    rng: &mut StdRng,
-    written: &Mutex<Option<usize>>,
-) {
+async fn disturb(installation: &mut Installation, rng: &mut StdRng, written: &AtomicUsize) {
     let mut api = true;
-    while written.lock().unwrap().is_none() {
+    while written.load(Ordering::SeqCst) == usize::MAX {
         // Random moments are what this story is about.
         tokio::time::sleep(Duration::from_millis(rng.random_range(500..2_500))).await;
         installation.take(Kind::Projector, 0).kill().await;
@@ -189,19 +186,12 @@ impl Reported {
                 }
             }
             kind => {
-                let progressed = |name: &String| {
-                    let phase = if kind == 3 {
-                        RunPhase::Running
-                    } else {
-                        RunPhase::Waiting
-                    };
-                    let progressed = RunProgressed {
-                        run_id: RUN.into(),
-                        phase: phase.into(),
-                        note: name.clone(),
-                    };
-                    facts::run_fact(rng, Fact::RunProgressed(progressed))
+                let phase = if kind == 3 {
+                    RunPhase::Running
+                } else {
+                    RunPhase::Waiting
                 };
+                let progressed = |note: &String| progressed(rng, phase, note);
                 let facts: Vec<_> = names.map(progressed).collect();
                 for _ in 0..times {
                     append!(
@@ -228,21 +218,21 @@ impl Reported {
     }
 }
 
+fn progressed(rng: &mut StdRng, phase: RunPhase, note: &str) -> RunFact {
+    let progressed = RunProgressed {
+        run_id: RUN.into(),
+        phase: phase.into(),
+        note: note.into(),
+    };
+    facts::run_fact(rng, Fact::RunProgressed(progressed))
+}
+
 /// Follows the run in many calls, each of which is dropped at a random point and taken up behind
 /// the last item that came, until all that was written has come.
-async fn follow(
-    clients: Clients,
-    mut rng: StdRng,
-    written: Arc<Mutex<Option<usize>>>,
-) -> Vec<TimelineItem> {
+async fn follow(clients: Clients, mut rng: StdRng, written: Arc<AtomicUsize>) -> Vec<TimelineItem> {
     let mut items = Vec::new();
     let mut resume_token = String::new();
-    let all_came = |items: &[TimelineItem]| {
-        written
-            .lock()
-            .unwrap()
-            .is_some_and(|all| items.len() >= all)
-    };
+    let all_came = |items: &[TimelineItem]| items.len() >= written.load(Ordering::SeqCst);
     let following = async {
         while !all_came(&items) {
             let request = TailRunRequest {
