@@ -16,7 +16,7 @@ use tonic::{Request, Status};
 use crate::status;
 
 pub use authenticator::{Authenticator, Config, MODE_HEADER};
-pub use directory::{Credential, Directory, Known, Unreachable};
+pub use directory::{Credential, Directory, Known, LookupError};
 pub use key::{Key, Malformed};
 
 /// What a tenant may do a second, over the whole installation. A burst may be twice as much.

@@ -3,9 +3,10 @@
 //! An answer is used for [`FRESH`] from the moment it was asked for, so that a revocation, a new
 //! limit or a kill switch is seen everywhere within a second. Keys in steady use are asked about
 //! ahead of that, behind the call. While the directory gives no answers, keys seen valid within
-//! [`STALE`] go on, and after a failure nobody waits on it for a while.
+//! [`STALE`] go on. Each is asked about first all the same, because one lookup that was lost says
+//! nothing of the next: only when two in a row have failed does nobody wait on it for a while.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -19,7 +20,7 @@ use tokio::sync::Mutex as Flight;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::directory::{Credential, Directory, Postgres, Unreachable};
+use super::directory::{Credential, Directory, LookupError, Postgres};
 use super::{Caller, Key};
 
 /// An answer older than this is asked for again behind the call.
@@ -30,6 +31,8 @@ const FRESH: Duration = Duration::from_millis(700);
 const STALE: Duration = Duration::from_secs(5 * 60);
 /// A call may join a lookup that began at most this long before it.
 const TIMEOUT_MAX: Duration = Duration::from_secs(1);
+/// The directory is left alone for at most this long.
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 /// Unknown keys are forgotten after this long.
 const UNKNOWN_KEPT: Duration = Duration::from_secs(10);
 
@@ -45,7 +48,8 @@ pub struct Config {
     /// How long one lookup may take, waiting for a connection included; at most a second.
     #[serde(with = "humantime_serde")]
     pub lookup_timeout: Duration,
-    /// How long after a failed lookup the directory is left alone.
+    /// How long the directory is left alone after two failed lookups in a row, at most a second:
+    /// meanwhile nobody hears of a revocation.
     #[serde(with = "humantime_serde")]
     pub back_off: Duration,
 }
@@ -70,15 +74,26 @@ struct Inner {
     back_off: Duration,
     known: Cache<Digest, Arc<Slot>>,
     unknown: Cache<Digest, Arc<Slot>>,
-    /// When the last lookup failed, unless one has succeeded since.
-    failed_at: Mutex<Option<Instant>>,
+    failures: Mutex<Failures>,
     behind: TaskTracker,
+}
+
+/// The lookups of any key that failed since the last one that was answered.
+#[derive(Clone, Copy, Default)]
+struct Failures {
+    /// When the last of them failed.
+    last: Option<Instant>,
+    /// Whether that one began after another had failed. Those that fail together count as one: what
+    /// broke them may have been over in a moment.
+    in_a_row: bool,
 }
 
 /// What is known of one key.
 #[derive(Default)]
 struct Slot {
     answer: Mutex<Option<Answer>>,
+    /// When a lookup of it last failed.
+    failed_at: Mutex<Option<Instant>>,
     /// Held by whoever is asking.
     flight: Arc<Flight<()>>,
 }
@@ -86,7 +101,15 @@ struct Slot {
 #[derive(Clone)]
 struct Answer {
     asked_at: Instant,
-    found: Option<Arc<Callers>>,
+    found: Found,
+}
+
+#[derive(Clone)]
+enum Found {
+    Valid(Arc<Callers>),
+    Unknown,
+    /// The directory knows the key, and says of it what this version does not understand.
+    Unreadable,
 }
 
 /// The callers that one key can stand for, ready to be handed out.
@@ -115,10 +138,10 @@ impl Authenticator {
         Self(Arc::new(Inner {
             directory: Box::new(directory),
             lookup_timeout: config.lookup_timeout.min(TIMEOUT_MAX),
-            back_off: config.back_off,
+            back_off: config.back_off.min(BACK_OFF_MAX),
             known,
             unknown,
-            failed_at: Mutex::new(None),
+            failures: Mutex::default(),
             behind: TaskTracker::new(),
         }))
     }
@@ -127,20 +150,27 @@ impl Authenticator {
     ///
     /// # Errors
     /// Unauthenticated: `KEY_MISSING`, `KEY_MALFORMED`, `KEY_UNKNOWN`. Forbidden:
-    /// `MODE_NOT_ALLOWED`. Invalid: `MODE_UNKNOWN`. Unavailable: `DIRECTORY_UNREACHABLE`.
+    /// `MODE_NOT_ALLOWED`. Invalid: `MODE_UNKNOWN`. Unavailable: `DIRECTORY_UNREACHABLE`,
+    /// `KEY_UNREADABLE`.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Fault> {
         let key = presented(headers)?;
-        let callers = self.callers(&key.digest).await?.ok_or_else(|| {
-            Fault::new(
+        match self.find(&key.digest).await? {
+            Found::Valid(callers) => callers.in_mode(headers),
+            Found::Unknown => Err(Fault::new(
                 Kind::Unauthenticated,
                 "KEY_UNKNOWN",
                 "this API key opens nothing: it is unknown, revoked or expired, or its principal is disabled",
+            )),
+            Found::Unreadable => Err(Fault::new(
+                Kind::Unavailable,
+                "KEY_UNREADABLE",
+                "the key stands for something that this server is too old to know; nothing was done, retry",
             )
-        })?;
-        callers.in_mode(headers)
+            .retry_after(self.0.back_off)),
+        }
     }
 
-    async fn callers(&self, digest: &Digest) -> Result<Option<Arc<Callers>>, Fault> {
+    async fn find(&self, digest: &Digest) -> Result<Found, Fault> {
         let arrival = Instant::now();
         let inner = &self.0;
         let slot = inner.slot(digest);
@@ -150,44 +180,28 @@ impl Authenticator {
             }
             return Ok(answer.found);
         }
-        if let Some(failed_at) = inner.failed_at() {
-            if let Some(callers) = slot.stale(arrival) {
-                self.ask_behind(&slot, digest, arrival);
-                return Ok(Some(callers));
-            }
-            if arrival < failed_at + inner.back_off {
-                return Err(inner.unreachable());
-            }
+        if inner.is_left_alone(arrival) {
+            return slot.stale(arrival).ok_or_else(|| inner.unreachable());
         }
         let _flight = slot.flight.lock().await;
         if let Some(answer) = slot.answer_since(arrival, FRESH) {
             return Ok(answer.found);
         }
-        let failed_meanwhile = inner
-            .failed_at()
-            .is_some_and(|failed_at| failed_at >= arrival);
-        if failed_meanwhile {
-            return slot
-                .stale(arrival)
-                .map(Some)
-                .ok_or_else(|| inner.unreachable());
+        if slot.failed_since(arrival) {
+            return slot.stale(arrival).ok_or_else(|| inner.unreachable());
         }
         match inner.ask(&slot, digest).await {
             Ok(found) => Ok(found),
-            Err(error) => match slot.stale(arrival) {
-                Some(callers) => Ok(Some(callers)),
-                None => Err(inner.unreachable().because(error)),
-            },
+            Err(error) => slot
+                .stale(arrival)
+                .ok_or_else(|| inner.unreachable().because(error)),
         }
     }
 
     /// Asks without anybody waiting, unless somebody asks already or the directory is left alone.
     fn ask_behind(&self, slot: &Arc<Slot>, digest: &Digest, now: Instant) {
         let inner = &self.0;
-        if inner
-            .failed_at()
-            .is_some_and(|failed_at| now < failed_at + inner.back_off)
-        {
+        if inner.is_left_alone(now) {
             return;
         }
         let Ok(flight) = Arc::clone(&slot.flight).try_lock_owned() else {
@@ -196,7 +210,7 @@ impl Authenticator {
         let (inner, slot, digest) = (Arc::clone(inner), Arc::clone(slot), *digest);
         let behind = inner.behind.clone();
         behind.spawn(async move {
-            // A failure is kept in `failed_at` and logged there.
+            // A failure is kept and logged there.
             inner.ask(&slot, &digest).await.ok();
             drop(flight);
         });
@@ -211,55 +225,62 @@ impl Inner {
     }
 
     /// Asks the directory and keeps its answer. To be called by the holder of the flight alone.
-    async fn ask(
-        &self,
-        slot: &Arc<Slot>,
-        digest: &Digest,
-    ) -> Result<Option<Arc<Callers>>, Unreachable> {
+    async fn ask(&self, slot: &Arc<Slot>, digest: &Digest) -> Result<Found, LookupError> {
         let asked_at = Instant::now();
         let answer = match timeout(self.lookup_timeout, self.directory.find(digest)).await {
             Ok(answer) => answer,
-            Err(elapsed) => Err(Unreachable(elapsed.into())),
+            Err(elapsed) => Err(LookupError::Unreachable(elapsed.into())),
         };
-        let found = match answer {
-            Ok(found) => found.map(|credential| Arc::new(Callers::of(credential))),
-            Err(error) => {
+        let (found, outcome) = match answer {
+            Ok(Some(credential)) => {
+                let callers = Arc::new(Callers::of(credential));
+                (Found::Valid(callers), "known")
+            }
+            Ok(None) => (Found::Unknown, "unknown"),
+            Err(error @ LookupError::Unreadable(_)) => {
+                tracing::warn!(cause = crate::status::chain(&error), "cannot read a key");
+                (Found::Unreadable, "unreadable")
+            }
+            Err(error @ LookupError::Unreachable(_)) => {
                 metrics::counter!("runledger_auth_lookups_total", "outcome" => "failed")
                     .increment(1);
                 tracing::warn!(cause = crate::status::chain(&error), "cannot look a key up");
-                self.set_failed_at(Some(Instant::now()));
+                let now = Instant::now();
+                self.failures().add(asked_at, now);
+                slot.set_failed_at(now);
                 return Err(error);
             }
         };
-        self.set_failed_at(None);
+        metrics::counter!("runledger_auth_lookups_total", "outcome" => outcome).increment(1);
+        *self.failures() = Failures::default();
         slot.set(Answer {
             asked_at,
             found: found.clone(),
         });
-        if found.is_some() {
-            metrics::counter!("runledger_auth_lookups_total", "outcome" => "known").increment(1);
-            self.known.insert(*digest, Arc::clone(slot));
-            self.unknown.invalidate(digest);
-        } else {
-            metrics::counter!("runledger_auth_lookups_total", "outcome" => "unknown").increment(1);
-            self.unknown.insert(*digest, Arc::clone(slot));
-            self.known.invalidate(digest);
+        match found {
+            Found::Valid(_) => {
+                self.known.insert(*digest, Arc::clone(slot));
+                self.unknown.invalidate(digest);
+            }
+            Found::Unknown | Found::Unreadable => {
+                self.unknown.insert(*digest, Arc::clone(slot));
+                self.known.invalidate(digest);
+            }
         }
         Ok(found)
     }
 
-    fn failed_at(&self) -> Option<Instant> {
-        *self
-            .failed_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_failed_at(&self, at: Option<Instant>) {
-        *self
-            .failed_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = at;
+    /// Whether nobody asks at the moment, because the directory has given no answers of late.
+    fn is_left_alone(&self, now: Instant) -> bool {
+        let failures = *self.failures();
+        failures.in_a_row
+            && failures
+                .last
+                .is_some_and(|failed_at| now < failed_at + self.back_off)
     }
 
     fn unreachable(&self) -> Fault {
@@ -269,6 +290,14 @@ impl Inner {
             "the key cannot be looked up at the moment; nothing was done, retry",
         )
         .retry_after(self.back_off)
+    }
+}
+
+impl Failures {
+    /// A lookup that began at `asked_at` has failed `now`.
+    fn add(&mut self, asked_at: Instant, now: Instant) {
+        self.in_a_row |= self.last.is_some_and(|failed_at| asked_at > failed_at);
+        self.last = Some(now);
     }
 }
 
@@ -282,11 +311,27 @@ impl Slot {
             .cloned()
     }
 
-    /// The callers of a key that was valid lately.
-    fn stale(&self, arrival: Instant) -> Option<Arc<Callers>> {
-        let callers = self.answer_since(arrival, STALE)?.found?;
+    /// What was known of a key that was valid lately.
+    fn stale(&self, arrival: Instant) -> Option<Found> {
+        let answer = self.answer_since(arrival, STALE)?;
+        let found = Some(answer.found).filter(|found| matches!(found, Found::Valid(_)))?;
         metrics::counter!("runledger_auth_stale_total").increment(1);
-        Some(callers)
+        Some(found)
+    }
+
+    /// Whether a lookup has failed since `arrival`.
+    fn failed_since(&self, arrival: Instant) -> bool {
+        self.failed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|failed_at| failed_at > arrival)
+    }
+
+    fn set_failed_at(&self, at: Instant) {
+        *self
+            .failed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(at);
     }
 
     fn set(&self, answer: Answer) {

@@ -27,16 +27,21 @@ pub struct Credential {
     pub kill_switch: Option<KillSwitch>,
 }
 
-/// The directory gave no answer.
+/// Why a lookup told nothing of the key.
 #[derive(Debug, thiserror::Error)]
-#[error("the directory gave no answer")]
-pub struct Unreachable(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+pub enum LookupError {
+    #[error("the directory gave no answer")]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The directory is well; only what it said of this key means nothing to us.
+    #[error("the directory said {0:?} of the key, which this version does not know")]
+    Unreadable(Box<str>),
+}
 
 /// Looks keys up by the SHA-256 of their text.
 #[async_trait]
 pub trait Directory: Send + Sync + 'static {
     /// None: unknown, revoked, expired, or of a disabled principal.
-    async fn find(&self, digest: &Digest) -> Result<Option<Credential>, Unreachable>;
+    async fn find(&self, digest: &Digest) -> Result<Option<Credential>, LookupError>;
 }
 
 /// The directory in Postgres, through the one function that may be called before a scope is known.
@@ -61,20 +66,20 @@ struct Row {
 
 #[async_trait]
 impl Directory for Postgres {
-    async fn find(&self, digest: &Digest) -> Result<Option<Credential>, Unreachable> {
+    async fn find(&self, digest: &Digest) -> Result<Option<Credential>, LookupError> {
         let row: Option<Row> = sqlx::query_as("SELECT * FROM directory.authenticate($1)")
             .bind(digest.as_slice())
             .fetch_optional(&self.0)
             .await
-            .map_err(|source| Unreachable(source.into()))?;
+            .map_err(|source| LookupError::Unreachable(source.into()))?;
         row.map(Credential::try_from).transpose()
     }
 }
 
 impl TryFrom<Row> for Credential {
-    type Error = Unreachable;
+    type Error = LookupError;
 
-    fn try_from(row: Row) -> Result<Self, Unreachable> {
+    fn try_from(row: Row) -> Result<Self, LookupError> {
         let kill_switch = match (row.kill_global_reason, row.kill_tenant_reason) {
             (Some(reason), _) => Some(KillSwitch {
                 reason: reason.into(),
@@ -111,13 +116,12 @@ impl TryFrom<Row> for Credential {
     }
 }
 
-fn word<T>(text: &str) -> Result<T, Unreachable>
+fn word<T>(text: &str) -> Result<T, LookupError>
 where
     T: std::str::FromStr<Err = runledger_domain::scope::UnknownWord>,
 {
-    text.parse().map_err(|_| {
-        Unreachable(format!("{text:?} is a word that this version does not know").into())
-    })
+    text.parse()
+        .map_err(|_| LookupError::Unreadable(text.into()))
 }
 
 fn rate(stored: Option<i64>) -> u64 {
@@ -160,12 +164,12 @@ impl Known {
 
 #[async_trait]
 impl Directory for std::sync::Arc<Known> {
-    async fn find(&self, digest: &Digest) -> Result<Option<Credential>, Unreachable> {
+    async fn find(&self, digest: &Digest) -> Result<Option<Credential>, LookupError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         // A lookup is never instantaneous; giving way lets others meet it half-way.
         tokio::task::yield_now().await;
         if self.away.load(Ordering::Relaxed) {
-            return Err(Unreachable("away".into()));
+            return Err(LookupError::Unreachable("away".into()));
         }
         Ok(self.keys().get(digest).cloned())
     }
