@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
-use crate::log::{Entry, Log, Outcome};
+use crate::log::{Entry, Log, Outcome, Reports};
 use crate::stored::Stored;
 use crate::subscription::{Subscription, SubscriptionOptions};
 use crate::wire::Encoded;
@@ -29,7 +30,7 @@ mod rebalance;
 
 pub use config::{Compression, Config};
 use core::Core;
-use producer::Report;
+use producer::{Batch, Report};
 use reader::Reader;
 
 /// Most questions that block a thread at one time.
@@ -43,12 +44,30 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// away, after the producer failed, or when Kafka does not know a topic or partition any more.
 pub struct Kafka {
     core: Arc<Core>,
-    questions: Arc<Semaphore>,
+    questions: Questions,
     /// One reader of Genesis records a family at a time.
     loading: BTreeMap<Family, Arc<Mutex<()>>>,
     metrics: Metrics,
 }
 
+/// Asks Kafka what blocks, on threads where it may; a few at a time.
+#[derive(Clone)]
+struct Questions {
+    core: Arc<Core>,
+    permits: Arc<Semaphore>,
+}
+
+/// Records that were handed over.
+struct UnderWay {
+    questions: Questions,
+    metrics: Metrics,
+    genesis: BTreeMap<Family, Arc<[Genesis]>>,
+    records: Vec<(Partition, Encoded)>,
+    batch: Arc<Batch>,
+    began: Instant,
+}
+
+#[derive(Clone)]
 struct Metrics {
     records: Counter,
     bytes: Counter,
@@ -67,38 +86,19 @@ impl Kafka {
             unknown: counter!("eventlog_append_unknown_total"),
             seconds: histogram!("eventlog_append_seconds"),
         };
+        let core = Core::start(config.clone())?;
         Ok(Arc::new(Self {
-            core: Core::start(config.clone())?,
-            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            questions: Questions {
+                core: Arc::clone(&core),
+                permits: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            },
+            core,
             loading: Family::ALL
                 .iter()
                 .map(|family| (*family, Arc::default()))
                 .collect(),
             metrics,
         }))
-    }
-
-    /// Asks something that blocks, on a thread where it may. When the asker goes away the question
-    /// is still finished, and counts until then.
-    async fn ask<T, Q>(&self, question: Q) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        Q: FnOnce(&Core) -> Result<T, Error> + Send + 'static,
-    {
-        let refused = |source: Box<dyn std::error::Error + Send + Sync>| Error::Refused {
-            doing: "asking Kafka",
-            source,
-        };
-        let permit = Arc::clone(&self.questions)
-            .acquire_owned()
-            .await
-            .map_err(|error| refused(error.into()))?;
-        let core = Arc::clone(&self.core);
-        let task = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            question(&core)
-        });
-        task.await.map_err(|error| refused(error.into()))?
     }
 
     /// The Genesis records of the families of some entries.
@@ -114,19 +114,55 @@ impl Kafka {
         }
         Ok(genesis)
     }
+}
 
+impl Questions {
+    /// Asks something that blocks, on a thread where it may. When the asker goes away the question
+    /// is still finished, and counts until then.
+    async fn ask<T, Q>(&self, question: Q) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        Q: FnOnce(&Core) -> Result<T, Error> + Send + 'static,
+    {
+        let refused = |source: Box<dyn std::error::Error + Send + Sync>| Error::Refused {
+            doing: "asking Kafka",
+            source,
+        };
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .map_err(|error| refused(error.into()))?;
+        let core = Arc::clone(&self.core);
+        let task = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            question(&core)
+        });
+        task.await.map_err(|error| refused(error.into()))?
+    }
+
+    async fn watermark(&self, partition: Partition) -> Result<u64, Error> {
+        let deadline = Instant::now() + self.core.config.request_timeout;
+        loop {
+            let asked = self.ask(move |core| core.watermark(partition)).await;
+            match asked {
+                // A partition that has just got its leader is refused for a moment.
+                Err(Error::Unavailable { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(AGAIN).await
+                }
+                answer => return answer,
+            }
+        }
+    }
+}
+
+impl UnderWay {
     /// From reports to outcomes. A report without offset becomes the last offset that the record
     /// can have, so that whoever waits for it waits long enough.
-    async fn outcomes(
-        &self,
-        partitions: &[Partition],
-        reports: Vec<Report>,
-        genesis: &BTreeMap<Family, Arc<[Genesis]>>,
-        deadline: Instant,
-    ) -> Vec<Outcome> {
+    async fn outcomes(self, deadline: Instant) -> Vec<Outcome> {
+        let reports = self.batch.reports(deadline).await;
         let mut latest: BTreeMap<Partition, Option<u64>> = BTreeMap::new();
         let mut outcomes = Vec::with_capacity(reports.len());
-        for (partition, report) in partitions.iter().zip(reports) {
+        for ((partition, _), report) in self.records.iter().zip(reports) {
             let offset = match report {
                 Report::At(offset) => Some(offset),
                 Report::Unknown => None,
@@ -137,7 +173,8 @@ impl Kafka {
                 Report::Somewhere => match latest.get(partition) {
                     Some(known) => *known,
                     None => {
-                        let asked = timeout_at(deadline, self.watermark(*partition)).await;
+                        let asked =
+                            timeout_at(deadline, self.questions.watermark(*partition)).await;
                         let last = asked
                             .ok()
                             .and_then(Result::ok)
@@ -146,7 +183,8 @@ impl Kafka {
                     }
                 },
             };
-            let incarnation = genesis
+            let incarnation = self
+                .genesis
                 .get(&partition.family)
                 .and_then(|genesis| genesis.get(partition.number as usize))
                 .map(|genesis| genesis.incarnation);
@@ -159,12 +197,13 @@ impl Kafka {
                 None => Outcome::Unknown,
             });
         }
+        self.count(&outcomes);
         outcomes
     }
 
-    fn count(&self, records: &[(Partition, Encoded)], outcomes: &[Outcome], began: Instant) {
+    fn count(&self, outcomes: &[Outcome]) {
         let (mut accepted, mut bytes, mut unknown) = (0, 0, 0);
-        for ((_, record), outcome) in records.iter().zip(outcomes) {
+        for ((_, record), outcome) in self.records.iter().zip(outcomes) {
             match outcome {
                 Outcome::Accepted(_) => {
                     accepted += 1;
@@ -177,7 +216,7 @@ impl Kafka {
         self.metrics.records.increment(accepted);
         self.metrics.bytes.increment(bytes);
         self.metrics.unknown.increment(unknown);
-        self.metrics.seconds.record(began.elapsed());
+        self.metrics.seconds.record(self.began.elapsed());
     }
 }
 
@@ -203,16 +242,17 @@ impl Log for Kafka {
             return Ok(genesis);
         }
         // The lock goes with the question: it is asked once, also when its first asker gives up.
-        self.ask(move |core| {
-            let _alone = alone;
-            core.load_genesis(family)
-        })
-        .await
+        self.questions
+            .ask(move |core| {
+                let _alone = alone;
+                core.load_genesis(family)
+            })
+            .await
     }
 
-    async fn append(&self, entries: Vec<Entry>, deadline: Instant) -> Result<Vec<Outcome>, Error> {
+    async fn hand_over(&self, entries: Vec<Entry>, deadline: Instant) -> Result<Reports, Error> {
         if entries.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Box::pin(ready(Vec::new())));
         }
         let began = Instant::now();
         let genesis = timeout_at(deadline, self.genesis_of(&entries))
@@ -238,27 +278,19 @@ impl Log for Kafka {
                 self.metrics.shed.increment(records.len() as u64);
             }
         })?;
-        let reports = batch.reports(deadline).await;
-        let partitions: Vec<_> = records.iter().map(|(partition, _)| *partition).collect();
-        let outcomes = self
-            .outcomes(&partitions, reports, &genesis, deadline)
-            .await;
-        self.count(&records, &outcomes, began);
-        Ok(outcomes)
+        let under_way = UnderWay {
+            questions: self.questions.clone(),
+            metrics: self.metrics.clone(),
+            genesis,
+            records,
+            batch,
+            began,
+        };
+        Ok(Box::pin(under_way.outcomes(deadline)))
     }
 
     async fn watermark(&self, partition: Partition) -> Result<u64, Error> {
-        let deadline = Instant::now() + self.core.config.request_timeout;
-        loop {
-            let asked = self.ask(move |core| core.watermark(partition)).await;
-            match asked {
-                // A partition that has just got its leader is refused for a moment.
-                Err(Error::Unavailable { .. }) if Instant::now() < deadline => {
-                    tokio::time::sleep(AGAIN).await
-                }
-                answer => return answer,
-            }
-        }
+        self.questions.watermark(partition).await
     }
 
     fn subscribe(&self, options: SubscriptionOptions) -> Result<Subscription, Error> {
@@ -280,10 +312,11 @@ impl Log for Kafka {
             incarnation: genesis.incarnation,
             offset: from,
         };
-        self.ask(move |core| {
-            Reader::new(&core.config)?.records(core.topics.name(partition.family), at, max)
-        })
-        .await
+        self.questions
+            .ask(move |core| {
+                Reader::new(&core.config)?.records(core.topics.name(partition.family), at, max)
+            })
+            .await
     }
 
     async fn create(&self, families: &[Family], clock: &dyn Clock) -> Result<(), Error> {

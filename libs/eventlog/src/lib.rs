@@ -19,6 +19,6 @@ pub mod memory;
 pub mod token;
 
 pub use error::Error;
-pub use log::{Entry, Log, Outcome};
+pub use log::{Entry, Log, Outcome, Reports};
 pub use stored::{HeaderFault, Headers, Stored};
 pub use subscription::{Event, Subscription, SubscriptionOptions};

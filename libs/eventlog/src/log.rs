@@ -1,5 +1,6 @@
 //! The log as its users see it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -33,6 +34,10 @@ pub enum Outcome {
     Unknown,
 }
 
+/// What becomes of entries that were handed over: one outcome an entry, in their order. Entries
+/// still open at the deadline are [`Outcome::Unknown`]. Dropping it takes nothing back.
+pub type Reports = Pin<Box<dyn Future<Output = Vec<Outcome>> + Send>>;
+
 /// A set of append-only topics, one a family.
 #[async_trait]
 pub trait Log: Send + Sync + 'static {
@@ -40,13 +45,19 @@ pub trait Log: Send + Sync + 'static {
     /// cached. A topic made anew is noticed at the latest by the next subscription or reconnection.
     async fn genesis(&self, family: Family) -> Result<Arc<[Genesis]>, Error>;
 
-    /// Appends. One outcome an entry, in the order of the entries; entries of one stream keep
-    /// their order. Entries still open at the deadline are [`Outcome::Unknown`].
+    /// Hands entries over. Their order in the log is fixed when this returns: what is handed over
+    /// later lies behind them in its streams. Calls that run at the same time have no order, not
+    /// even that in which they were first polled.
     ///
     /// # Errors
     /// Nothing was handed over: the queue is full ([`Error::Shed`]), Kafka is away
     /// ([`Error::Unavailable`]), or a family has no Genesis.
-    async fn append(&self, entries: Vec<Entry>, deadline: Instant) -> Result<Vec<Outcome>, Error>;
+    async fn hand_over(&self, entries: Vec<Entry>, deadline: Instant) -> Result<Reports, Error>;
+
+    /// Appends: hands over, and waits for the reports. Errors as [`Log::hand_over`].
+    async fn append(&self, entries: Vec<Entry>, deadline: Instant) -> Result<Vec<Outcome>, Error> {
+        Ok(self.hand_over(entries, deadline).await?.await)
+    }
 
     /// The next offset to be written.
     async fn watermark(&self, partition: Partition) -> Result<u64, Error>;

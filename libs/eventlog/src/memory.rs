@@ -1,6 +1,7 @@
 //! The log in memory: the same contract as Kafka's, for tests, with faults to order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use runledger_domain::time::Clock;
 use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::log::{Entry, Log, Outcome};
+use crate::log::{Entry, Log, Outcome, Reports};
 use crate::stored::{Headers, Stored};
 use crate::subscription::{Control, Level, Shared, Subscription, SubscriptionOptions};
 use crate::wire::{self, Encoded};
@@ -118,14 +119,14 @@ impl Log for Memory {
         Ok(Arc::clone(&world.topic(family)?.genesis))
     }
 
-    async fn append(&self, entries: Vec<Entry>, deadline: Instant) -> Result<Vec<Outcome>, Error> {
+    async fn hand_over(&self, entries: Vec<Entry>, deadline: Instant) -> Result<Reports, Error> {
         let mut world = self.lock();
-        let outcomes = world.append(entries)?;
+        let mut outcomes = world.append(entries)?;
         world.pump_all();
-        if Instant::now() < deadline {
-            return Ok(outcomes);
+        if Instant::now() >= deadline {
+            outcomes = outcomes.into_iter().map(forget_acceptance).collect();
         }
-        Ok(outcomes.into_iter().map(forget_acceptance).collect())
+        Ok(Box::pin(ready(outcomes)))
     }
 
     async fn watermark(&self, partition: Partition) -> Result<u64, Error> {

@@ -40,8 +40,6 @@ pub(crate) struct Judged {
     facts: Vec<(String, Verdict)>,
     /// What goes into the log.
     pub(crate) entries: Vec<Entry>,
-    /// Their size, encoded.
-    pub(crate) bytes: usize,
 }
 
 #[derive(Debug)]
@@ -94,7 +92,6 @@ pub(crate) fn judge<F: WireFact>(facts: Vec<F>, context: &Context) -> Judged {
     let mut judged = Judged {
         facts: Vec::with_capacity(facts.len()),
         entries: Vec::with_capacity(facts.len()),
-        bytes: 0,
     };
     let mut copies = Copies::new(facts.len());
     for (index, fact) in facts.into_iter().enumerate() {
@@ -151,17 +148,8 @@ impl Judged {
         }
         let index = self.entries.len();
         if let Some(first) = copies.find(&self.entries, &record, index) {
-            let same = self
-                .entries
-                .get(first)
-                .is_some_and(|entry| entry.record.request_digest == record.request_digest);
-            return if same {
-                Verdict::Entry(first)
-            } else {
-                Verdict::Refused(vec![reused(&at)])
-            };
+            return Verdict::Entry(first);
         }
-        self.bytes += bytes;
         self.entries.push(Entry {
             record,
             prev: None,
@@ -208,7 +196,8 @@ impl Judged {
 }
 
 /// Which entries of a batch carry which id: an id may come again, in another stream as another
-/// record, in its own as a copy.
+/// record, in its own as a copy. One that says something else is no copy: it goes into the log as it
+/// would in a batch of its own, where the first stands and the conflict is shown.
 struct Copies {
     /// The latest entry of an id.
     latest: HashMap<RecordId, usize>,
@@ -224,7 +213,7 @@ impl Copies {
         }
     }
 
-    /// The entry of the same identity as `record`; none: it is the first, and is noted as `index`.
+    /// The entry that `record` is a copy of; none: it is the first, and is noted as `index`.
     fn find(&mut self, entries: &[Entry], record: &Record, index: usize) -> Option<usize> {
         let latest = match self.latest.entry(record.id) {
             Slot::Vacant(slot) => {
@@ -235,10 +224,10 @@ impl Copies {
         };
         let mut known = Some(*latest);
         while let Some(candidate) = known {
-            if entries
-                .get(candidate)
-                .is_some_and(|entry| entry.record.stream == record.stream)
-            {
+            if entries.get(candidate).is_some_and(|entry| {
+                entry.record.request_digest == record.request_digest
+                    && entry.record.stream == record.stream
+            }) {
                 return Some(candidate);
             }
             known = self.earlier.get(&candidate).copied();
@@ -313,13 +302,5 @@ fn too_large(at: &Path<'_>, what: impl std::fmt::Display) -> Violation {
         description: format!(
             "{what} and may have {RECORD_BYTES_MAX}; keep large texts elsewhere and send their length"
         ),
-    }
-}
-
-fn reused(at: &Path<'_>) -> Violation {
-    Violation {
-        field: at.field("id").to_string(),
-        reason: "DUPLICATE_ID",
-        description: "another fact of this batch has this id in the same stream and says something else; give every fact an id of its own".to_owned(),
     }
 }

@@ -1,5 +1,6 @@
 //! The four kinds of facts, as one.
 
+use prost::Message as _;
 use runledger_domain::fault::Violation;
 use runledger_domain::log::Family;
 use runledger_proto::decode::fields::Path;
@@ -14,6 +15,9 @@ pub(crate) trait WireFact: Send + 'static {
     /// The id, as it was sent.
     fn id(&self) -> &str;
 
+    /// How large it is as sent.
+    fn bytes(&self) -> usize;
+
     /// The fact, or everything that is wrong with it.
     fn parse(self, bounds: &Bounds, at: Path<'_>) -> Result<Reported, Vec<Violation>>;
 }
@@ -25,6 +29,10 @@ macro_rules! wire_facts {
 
             fn id(&self) -> &str {
                 &self.id
+            }
+
+            fn bytes(&self) -> usize {
+                self.encoded_len()
             }
 
             fn parse(self, bounds: &Bounds, at: Path<'_>) -> Result<Reported, Vec<Violation>> {

@@ -8,7 +8,7 @@ use metrics::{Counter, Histogram, counter, histogram};
 use runledger_domain::fault::{Fault, Kind};
 use runledger_domain::log::Family;
 use runledger_domain::time::Clock;
-use runledger_eventlog::{Error, Log};
+use runledger_eventlog::{Error, Log, Reports};
 use runledger_service::auth::{Authenticator, Caller};
 use runledger_service::limits::{self, Buckets};
 use runledger_service::trace;
@@ -48,10 +48,26 @@ struct Counts {
     batch: Histogram,
 }
 
+/// What a batch takes from its caller's buckets: every fact of it and its size, as sent, so that it
+/// is known before any work is done. What is then refused costs that work, and has been paid for.
+#[derive(Clone, Copy)]
+pub(crate) struct Cost {
+    records: u64,
+    bytes: u64,
+}
+
 /// Facts that may go into the log now: parsed, and paid for.
 pub(crate) struct Ready {
     family: Family,
     judged: Judged,
+}
+
+/// Facts on their way into the log, behind all that was handed over before.
+pub(crate) struct UnderWay {
+    family: Family,
+    judged: Judged,
+    /// None: no fact of the batch is fit for the log.
+    reports: Option<Reports>,
 }
 
 impl Ingest {
@@ -80,19 +96,33 @@ impl Ingest {
         self.batches_in_flight
     }
 
-    /// Checks that the caller may write, and judges what he sends. Takes nothing from his buckets.
+    /// Checks that the caller may write and sends a batch, and says what it costs. Takes nothing
+    /// from his buckets, and looks at no fact.
     ///
     /// # Errors
     /// Precondition, `KILL_SWITCH`; Invalid, `EMPTY_BATCH` or `BATCH_TOO_LARGE`; Forbidden,
     /// `SCOPE_REQUIRED`.
+    pub(crate) fn admit<F: WireFact>(&self, caller: &Caller, facts: &[F]) -> Result<Cost, Fault> {
+        caller.require_scope()?;
+        limits::writes_allowed(caller)?;
+        batch::check_size(facts.len())?;
+        let bytes: usize = facts.iter().map(F::bytes).sum();
+        Ok(Cost {
+            records: facts.len() as u64,
+            bytes: bytes as u64,
+        })
+    }
+
+    /// Judges what was paid for.
+    ///
+    /// # Errors
+    /// Forbidden, `SCOPE_REQUIRED`.
     pub(crate) fn judge<F: WireFact>(
         &self,
         caller: &Caller,
         facts: Vec<F>,
     ) -> Result<Ready, Fault> {
         let scope = caller.require_scope()?;
-        limits::writes_allowed(caller)?;
-        batch::check_size(facts.len())?;
         if let Some(counts) = self.counts(F::FAMILY) {
             counts
                 .batch
@@ -114,31 +144,48 @@ impl Ingest {
     ///
     /// # Errors
     /// Exhausted, `RATE_LIMITED`; Precondition, `LIMIT_TOO_LOW`.
-    pub(crate) fn pay(&self, caller: &Caller, ready: &Ready) -> Result<(), Fault> {
-        let Judged { entries, bytes, .. } = &ready.judged;
-        if entries.is_empty() {
-            return Ok(());
-        }
-        self.buckets
-            .take(caller, entries.len() as u64, *bytes as u64)
+    pub(crate) fn pay(&self, caller: &Caller, cost: Cost) -> Result<(), Fault> {
+        self.buckets.take(caller, cost.records, cost.bytes)
     }
 
-    /// Appends and waits for the delivery reports. Hands over when first polled, so batches that
-    /// are polled in order go into the log in order.
+    /// Hands facts over to the log. To keep the order of batches, hand the next over only when this
+    /// has returned.
     ///
     /// # Errors
-    /// Exhausted, `LOG_BUSY`; Unavailable, `LOG_UNAVAILABLE`: nothing was appended. Unavailable,
-    /// `APPEND_UNKNOWN`: nobody knows.
-    pub(crate) async fn append(&self, ready: Ready, deadline: Instant) -> Result<Answer, Fault> {
+    /// Exhausted, `LOG_BUSY`; Unavailable, `LOG_UNAVAILABLE`: nothing was appended.
+    pub(crate) async fn hand_over(
+        &self,
+        ready: Ready,
+        deadline: Instant,
+    ) -> Result<UnderWay, Fault> {
         let Ready { family, mut judged } = ready;
         let entries = std::mem::take(&mut judged.entries);
-        let outcomes = if entries.is_empty() {
-            Vec::new()
+        let reports = if entries.is_empty() {
+            None
         } else {
-            self.log
-                .append(entries, deadline)
-                .await
-                .map_err(log_fault)?
+            let handed_over = self.log.hand_over(entries, deadline).await;
+            Some(handed_over.map_err(log_fault)?)
+        };
+        Ok(UnderWay {
+            family,
+            judged,
+            reports,
+        })
+    }
+
+    /// Waits for the delivery reports.
+    ///
+    /// # Errors
+    /// Unavailable, `APPEND_UNKNOWN`: nobody knows whether any of it was appended.
+    pub(crate) async fn answer(&self, under_way: UnderWay) -> Result<Answer, Fault> {
+        let UnderWay {
+            family,
+            judged,
+            reports,
+        } = under_way;
+        let outcomes = match reports {
+            Some(reports) => reports.await,
+            None => Vec::new(),
         };
         let answer = judged.answer(&outcomes);
         if let Some(counts) = self.counts(family) {

@@ -7,16 +7,17 @@ use http::HeaderMap;
 use runledger_domain::fault::{Fault, Kind};
 use runledger_proto::{message, run, schedule};
 use runledger_service::access::{self, Rule};
-use runledger_service::auth::{self, Caller};
+use runledger_service::auth::{Authenticator, Caller};
 use runledger_service::server::Stopping;
 use runledger_service::{deadline, status};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::batch::Answer;
 use crate::facts::WireFact;
-use crate::ingest::{Ingest, Ready};
+use crate::ingest::{Cost, Ingest, UnderWay};
 
 /// All four services; clones share the one ingest.
 #[derive(Clone)]
@@ -30,16 +31,21 @@ impl Service {
     /// One batch, one answer.
     async fn unary<M, F: WireFact>(
         &self,
+        path: &'static str,
         request: Request<M>,
         facts: impl FnOnce(M) -> Vec<F>,
     ) -> Result<Answer, Status> {
-        let caller = Arc::clone(auth::caller(&request)?);
         let deadline = self.0.deadline(Some(deadline::of(&request)));
-        let facts = facts(request.into_inner());
+        let (metadata, _, message) = request.into_parts();
+        let calling = Calling::new(path, metadata)?;
+        let facts = facts(message);
         let appended = async {
+            let caller = calling.caller(&self.0.authenticator).await?;
+            let cost = self.0.admit(&caller, &facts)?;
+            self.0.pay(&caller, cost)?;
             let ready = self.0.judge(&caller, facts)?;
-            self.0.pay(&caller, &ready)?;
-            self.0.append(ready, deadline).await
+            let under_way = self.0.hand_over(ready, deadline).await?;
+            self.0.answer(under_way).await
         };
         appended.await.map_err(status::from_fault)
     }
@@ -47,8 +53,10 @@ impl Service {
     /// An acknowledgement a batch, in order. A few batches are on their way at once; while they
     /// are, or while the caller does not read, no more are taken from him.
     ///
-    /// The first batch that cannot be appended ends the stream. Those behind it that were on their
-    /// way may be in the log without an acknowledgement: sending them again with the same ids is safe.
+    /// Batches are handed over to the log one after another, so their order there is that of the
+    /// stream, and nothing behind a batch that cannot be handed over goes in. One whose fate stays
+    /// unknown ends the stream too; those behind it that were on their way may be in the log without
+    /// an acknowledgement: sending them again with the same ids is safe.
     fn stream<M, F, A>(
         &self,
         path: &'static str,
@@ -63,14 +71,12 @@ impl Service {
     {
         let batches = Batches::new(Arc::clone(&self.0), path, request, split)?;
         let ingest = Arc::clone(&self.0);
-        let deadline = batches.deadline;
         let acknowledgements = stream::unfold(batches, Batches::next)
             .map(move |batch| {
                 let ingest = Arc::clone(&ingest);
                 async move {
-                    let (number, ready) = batch?;
-                    let until = ingest.deadline(deadline);
-                    let answer = ingest.append(ready, until).await;
+                    let (number, under_way) = batch?;
+                    let answer = ingest.answer(under_way).await;
                     answer
                         .map(|answer| join(number, answer))
                         .map_err(|fault| of_batch(number, fault))
@@ -83,11 +89,40 @@ impl Service {
 
 type Acknowledgements<A> = BoxStream<'static, Result<A, Status>>;
 
-/// The batches of a stream: judged one after another, in order, before any goes into the log.
-struct Batches<M, F> {
-    ingest: Arc<Ingest>,
+/// What tells who calls, for as long as the call lasts.
+struct Calling {
     rule: &'static Rule,
     headers: HeaderMap,
+}
+
+impl Calling {
+    fn new(path: &'static str, metadata: MetadataMap) -> Result<Self, Status> {
+        let rule =
+            access::rule(path).ok_or_else(|| internal("an rpc is missing in the access table"))?;
+        Ok(Self {
+            rule,
+            headers: metadata.into_headers(),
+        })
+    }
+
+    /// Who calls, asked anew for each batch: a stream may last for days, and the body of a single
+    /// call may come in slowly. A revoked key, a lost role or the kill switch must end either as
+    /// they end everything else. Answered from a cache.
+    async fn caller(&self, authenticator: &Authenticator) -> Result<Arc<Caller>, Fault> {
+        let caller = authenticator.authenticate(&self.headers).await?;
+        self.rule.check(caller.principal.role)?;
+        Ok(caller)
+    }
+}
+
+fn internal(what: &'static str) -> Status {
+    status::from_fault(Fault::internal(what))
+}
+
+/// The batches of a stream: judged and handed over one after another, in order.
+struct Batches<M, F> {
+    ingest: Arc<Ingest>,
+    calling: Calling,
     incoming: Streaming<M>,
     split: fn(M) -> (u64, Vec<F>),
     deadline: Option<Instant>,
@@ -102,19 +137,14 @@ impl<M, F: WireFact> Batches<M, F> {
         request: Request<Streaming<M>>,
         split: fn(M) -> (u64, Vec<F>),
     ) -> Result<Self, Status> {
-        let internal = |what| status::from_fault(Fault::internal(what));
-        let rule =
-            access::rule(path).ok_or_else(|| internal("an rpc is missing in the access table"))?;
         let deadline = deadline::of_stream(&request);
         let stopping = request.extensions().get::<Stopping>().cloned();
         let Stopping(stopping) =
             stopping.ok_or_else(|| internal("a request did not come through the gate"))?;
         let (metadata, _, incoming) = request.into_parts();
-        let headers = metadata.into_headers();
         Ok(Self {
             ingest,
-            rule,
-            headers,
+            calling: Calling::new(path, metadata)?,
             incoming,
             split,
             deadline,
@@ -124,7 +154,7 @@ impl<M, F: WireFact> Batches<M, F> {
     }
 
     /// The next batch, or what ends the stream.
-    async fn next(mut self) -> Option<(Result<(u64, Ready), Status>, Self)> {
+    async fn next(mut self) -> Option<(Result<(u64, UnderWay), Status>, Self)> {
         if self.ended {
             return None;
         }
@@ -135,45 +165,35 @@ impl<M, F: WireFact> Batches<M, F> {
         };
         let batch = match read {
             Ok(None) => return None,
-            Ok(Some(message)) => self.ready(message).await,
+            Ok(Some(message)) => self.hand_over(message).await,
             Err(status) => Err(status),
         };
         self.ended = batch.is_err();
         Some((batch, self))
     }
 
-    async fn ready(&self, message: M) -> Result<(u64, Ready), Status> {
+    async fn hand_over(&self, message: M) -> Result<(u64, UnderWay), Status> {
         let (number, facts) = (self.split)(message);
-        let ready = async {
-            let caller = self.caller().await?;
+        let handed_over = async {
+            let caller = self.calling.caller(&self.ingest.authenticator).await?;
+            let cost = self.ingest.admit(&caller, &facts)?;
+            self.pay(&caller, cost).await?;
             let ready = self.ingest.judge(&caller, facts)?;
-            self.pay(&caller, &ready).await?;
-            Ok(ready)
+            let until = self.ingest.deadline(self.deadline);
+            self.ingest.hand_over(ready, until).await
         };
-        ready
+        handed_over
             .await
-            .map(|ready| (number, ready))
+            .map(|under_way| (number, under_way))
             .map_err(|fault| of_batch(number, fault))
-    }
-
-    /// Who calls, asked anew for each batch: a stream may last for days, and a revoked key, a lost
-    /// role or the kill switch must end it as they end everything else. Answered from a cache.
-    async fn caller(&self) -> Result<Arc<Caller>, Fault> {
-        let caller = self
-            .ingest
-            .authenticator
-            .authenticate(&self.headers)
-            .await?;
-        self.rule.check(caller.principal.role)?;
-        Ok(caller)
     }
 
     /// Waits for the caller's buckets instead of refusing: not reading on is how a stream is told
     /// to slow down.
-    async fn pay(&self, caller: &Caller, ready: &Ready) -> Result<(), Fault> {
+    async fn pay(&self, caller: &Caller, cost: Cost) -> Result<(), Fault> {
         let until = self.ingest.deadline(self.deadline);
         loop {
-            let refused = match self.ingest.pay(caller, ready) {
+            let refused = match self.ingest.pay(caller, cost) {
                 Ok(()) => return Ok(()),
                 Err(refused) => refused,
             };
@@ -214,7 +234,7 @@ macro_rules! services {
                 &self,
                 request: Request<$package::v1::$append>,
             ) -> Result<Response<$package::v1::$appended>, Status> {
-                let Answer { results, token, .. } = self.unary(request, |batch| batch.facts).await?;
+                let Answer { results, token, .. } = self.unary(concat!($path, "/Append"), request, |batch| batch.facts).await?;
                 Ok(Response::new($package::v1::$appended { results, token }))
             }
 
@@ -228,29 +248,29 @@ macro_rules! services {
                 let join = |batch, Answer { results, token, .. }| {
                     $package::v1::$acknowledged { batch, results, token }
                 };
-                self.stream($path, request, split, join)
+                self.stream(concat!($path, "/AppendStream"), request, split, join)
             }
         }
     )+};
 }
 
 services! {
-    run::run_ingest_service_server::RunIngestService at "/runledger.run.v1.RunIngestService/AppendStream" {
+    run::run_ingest_service_server::RunIngestService at "/runledger.run.v1.RunIngestService" {
         RunIngestServiceAppendRequest -> RunIngestServiceAppendResponse,
         RunIngestServiceAppendStreamRequest -> RunIngestServiceAppendStreamResponse
     }
     run::tool_call_ingest_service_server::ToolCallIngestService
-        at "/runledger.run.v1.ToolCallIngestService/AppendStream" {
+        at "/runledger.run.v1.ToolCallIngestService" {
         ToolCallIngestServiceAppendRequest -> ToolCallIngestServiceAppendResponse,
         ToolCallIngestServiceAppendStreamRequest -> ToolCallIngestServiceAppendStreamResponse
     }
     schedule::schedule_ingest_service_server::ScheduleIngestService
-        at "/runledger.schedule.v1.ScheduleIngestService/AppendStream" {
+        at "/runledger.schedule.v1.ScheduleIngestService" {
         ScheduleIngestServiceAppendRequest -> ScheduleIngestServiceAppendResponse,
         ScheduleIngestServiceAppendStreamRequest -> ScheduleIngestServiceAppendStreamResponse
     }
     message::message_ingest_service_server::MessageIngestService
-        at "/runledger.message.v1.MessageIngestService/AppendStream" {
+        at "/runledger.message.v1.MessageIngestService" {
         MessageIngestServiceAppendRequest -> MessageIngestServiceAppendResponse,
         MessageIngestServiceAppendStreamRequest -> MessageIngestServiceAppendStreamResponse
     }

@@ -147,6 +147,7 @@ pub(super) async fn genesis(kafka: &Kafka, family: Family, now: Timestamp) -> Re
     let deadline = Instant::now() + kafka.core.config.request_timeout;
     let count = partitions(kafka, family, deadline).await?;
     let missing = kafka
+        .questions
         .ask(move |core| missing(core, family, count, now))
         .await?;
     if !missing.is_empty() {
@@ -158,6 +159,7 @@ pub(super) async fn genesis(kafka: &Kafka, family: Family, now: Timestamp) -> Re
         batch.reports(deadline).await;
     }
     kafka
+        .questions
         .ask(move |core| core.load_genesis(family))
         .await
         .map(drop)
@@ -167,6 +169,7 @@ pub(super) async fn genesis(kafka: &Kafka, family: Family, now: Timestamp) -> Re
 async fn partitions(kafka: &Kafka, family: Family, deadline: Instant) -> Result<u32, Error> {
     loop {
         let asked = kafka
+            .questions
             .ask(move |core| Reader::new(&core.config)?.partitions(core.topics.name(family)))
             .await;
         match asked {

@@ -1,12 +1,22 @@
 //! Who may write, where to, and how much.
 
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use runledger_domain::digest;
 use runledger_domain::ids::{KeyId, TenantId};
 use runledger_domain::log::Family;
 use runledger_domain::scope::{Mode, Role, Scope};
 use runledger_proto::run::v1::run_ingest_service_client::RunIngestServiceClient;
+use runledger_proto::run::v1::{RunIngestServiceAppendRequest, RunIngestServiceAppendResponse};
 use runledger_service::auth::{Credential, KillSwitch, Limits};
 use runledger_service::status;
+use runledger_testkit::eventually;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
+use tonic_prost::ProstCodec;
 use uuid::Uuid;
 
 use crate::world::{World, append, batch, credential, expect, progressed, started, words};
@@ -158,11 +168,72 @@ async fn a_tenant_over_its_rate_is_told_when_to_come_again() {
         "LIMIT_TOO_LOW",
     );
     assert_eq!(world.count().await, 19);
-    // What is refused for itself costs nothing.
-    let mut bad = facts(19, 1);
-    bad[0].id.clear();
-    let answer = append(&mut client, bad).await.unwrap();
-    assert_eq!(words(&answer.results), ["facts[0].id REQUIRED"]);
+}
+
+#[tokio::test]
+async fn what_is_refused_is_paid_for_and_nothing_is_looked_at_beyond_the_limit() {
+    let world = World::new().await;
+    let limits = Limits {
+        records_per_second: 1,
+        bytes_per_second: 1_000_000,
+        commands_per_second: 1,
+    };
+    let mut client = world
+        .runs(world.key(&Credential {
+            limits,
+            ..credential()
+        }))
+        .await;
+    let bad = |number| {
+        let mut bad = progressed(number, "r", "x");
+        bad.id.clear();
+        bad
+    };
+    let answer = append(&mut client, vec![bad(1), bad(2)]).await.unwrap();
+    assert_eq!(
+        words(&answer.results),
+        ["facts[0].id REQUIRED", "facts[1].id REQUIRED"]
+    );
+    expect(
+        append(&mut client, vec![bad(3)]).await,
+        Code::ResourceExhausted,
+        "RATE_LIMITED",
+    );
+}
+
+#[tokio::test]
+async fn a_call_whose_body_comes_in_slowly_is_judged_by_the_key_as_it_is_then() {
+    let world = World::new().await;
+    let key = world.agent();
+    let connection = world.connect(Some(key.clone())).await;
+    let (send, body) = mpsc::channel::<RunIngestServiceAppendRequest>(1);
+    let mut slow = tonic::client::Grpc::new(connection.clone());
+    let mut call = JoinSet::new();
+    call.spawn(async move {
+        slow.ready().await.expect("it is connected");
+        let path = PathAndQuery::from_static("/runledger.run.v1.RunIngestService/Append");
+        let codec =
+            ProstCodec::<RunIngestServiceAppendRequest, RunIngestServiceAppendResponse>::default();
+        let request = Request::new(ReceiverStream::new(body));
+        slow.client_streaming(request, path, codec).await
+    });
+    // Behind it on the same connection, so that its headers have come in when this is answered.
+    let mut client = RunIngestServiceClient::new(connection);
+    append(&mut client, vec![started(1, "r-1")]).await.unwrap();
+    world.directory.remove(&digest::of(key.as_bytes()));
+    eventually(Duration::from_secs(5), || async {
+        match append(&mut client.clone(), vec![started(1, "r-1")]).await {
+            Ok(_) => Err("it is let in"),
+            Err(_) => Ok(()),
+        }
+    })
+    .await;
+    let before = world.count().await;
+    send.send(batch(vec![started(2, "r-1")])).await.unwrap();
+    drop(send);
+    let answer = call.join_next().await.unwrap().unwrap();
+    expect(answer, Code::Unauthenticated, "KEY_UNKNOWN");
+    assert_eq!(world.count().await, before);
 }
 
 #[tokio::test]

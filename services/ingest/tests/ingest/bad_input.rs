@@ -281,7 +281,7 @@ async fn faults_do_not_outgrow_the_answer() {
 }
 
 #[tokio::test]
-async fn an_id_twice_in_a_batch_is_a_copy_or_a_fault() {
+async fn an_id_twice_in_a_batch_is_a_copy_or_a_conflict_that_readers_see() {
     let world = World::new().await;
     let mut client = world.runs(world.agent()).await;
     let facts = vec![
@@ -293,20 +293,23 @@ async fn an_id_twice_in_a_batch_is_a_copy_or_a_fault() {
         progressed(1, "r-2", "b"),
     ];
     let answer = append(&mut client, facts).await.unwrap();
-    let expected = [
-        "accepted",
-        "accepted",
-        "facts[2].id DUPLICATE_ID",
-        "accepted",
-        "accepted",
-        "accepted",
-    ];
-    assert_eq!(words(&answer.results), expected);
+    assert_eq!(words(&answer.results), ["accepted"; 6]);
     assert_eq!(answer.results[0].outcome, answer.results[1].outcome);
     assert_eq!(answer.results[0].outcome, answer.results[4].outcome);
     assert_eq!(answer.results[3].outcome, answer.results[5].outcome);
+    assert_ne!(answer.results[0].outcome, answer.results[2].outcome);
     assert_ne!(answer.results[0].outcome, answer.results[3].outcome);
-    assert_eq!(world.count().await, 2);
+    let records = world.records(Family::Run).await;
+    let of_the_first: Vec<_> = records
+        .iter()
+        .filter(|record| record.stream.as_str() == "run/r-1")
+        .collect();
+    let [first, conflict] = of_the_first[..] else {
+        panic!("{of_the_first:?}")
+    };
+    assert_eq!(first.id, conflict.id);
+    assert_ne!(first.request_digest, conflict.request_digest);
+    assert_eq!(records.len(), 3);
 }
 
 /// A request as broken clients send it: its facts are any bytes.

@@ -128,6 +128,41 @@ async fn a_few_batches_are_on_their_way_at_once_and_no_more_are_read() {
 }
 
 #[tokio::test]
+async fn a_batch_that_is_held_up_holds_up_those_behind_it() {
+    let doors = Arc::new(Doors::default());
+    let held = Held::before_landing(memory().await, &doors);
+    let world = World::over(Arc::new(held)).await;
+    let mut open = Open::new(&world, world.agent()).await;
+    open.send(0, facts(0, 1)).await;
+    open.send(1, facts(1, 1)).await;
+    for batch in 0..2 {
+        eventually(Duration::from_secs(10), || async {
+            if doors.came() > batch {
+                Ok(())
+            } else {
+                Err("it has not come")
+            }
+        })
+        .await;
+        assert_eq!(doors.came(), batch + 1, "they are handed over at once");
+        doors.open(batch);
+        assert_eq!(open.next().await.unwrap().unwrap().batch, batch as u64);
+    }
+}
+
+#[tokio::test]
+async fn nothing_behind_a_batch_that_was_shed_goes_into_the_log() {
+    let doors = Arc::new(Doors::default());
+    let world = World::over(Arc::new(Held::new(memory().await, &doors))).await;
+    let mut open = Open::new(&world, world.agent()).await;
+    world.log.inject(Fault::Shed);
+    open.send(1, facts(0, 1)).await;
+    open.send(2, facts(1, 1)).await;
+    expect(open.next().await, Code::ResourceExhausted, "LOG_BUSY");
+    assert_eq!((doors.came(), world.count().await), (1, 0));
+}
+
+#[tokio::test]
 async fn a_batch_that_is_none_ends_the_stream_by_name_after_those_before_it() {
     let world = World::new().await;
     let mut open = Open::new(&world, world.agent()).await;

@@ -9,8 +9,10 @@ use runledger_domain::ids::{KeyId, PrincipalId, TenantId};
 use runledger_domain::log::{Family, Genesis, Partition, Record};
 use runledger_domain::scope::{Actor, Mode, PrincipalKind, Role};
 use runledger_domain::time::{Clock, Timestamp};
-use runledger_eventlog::memory::Memory;
-use runledger_eventlog::{Entry, Error, Log, Outcome, Stored, Subscription, SubscriptionOptions};
+use runledger_eventlog::memory::{Fault, Memory};
+use runledger_eventlog::{
+    Entry, Error, Log, Outcome, Reports, Stored, Subscription, SubscriptionOptions,
+};
 use runledger_ingest::{Addresses, Config, DEFAULTS, FAMILIES, serve};
 use runledger_proto::common::v1::{AppendResult, append_result};
 use runledger_proto::run::v1::run_ingest_service_client::RunIngestServiceClient;
@@ -280,6 +282,8 @@ pub(crate) fn expect<T: std::fmt::Debug>(
 /// A log whose appends wait until they are let through.
 pub(crate) struct Held {
     log: Memory,
+    /// As when the Genesis records are not known yet.
+    before_landing: bool,
     pub(crate) doors: Arc<Doors>,
 }
 
@@ -322,7 +326,19 @@ impl Held {
     pub(crate) fn new(log: Memory, doors: &Arc<Doors>) -> Self {
         Self {
             log,
+            before_landing: false,
             doors: Arc::clone(doors),
+        }
+    }
+
+    pub(crate) fn inject(&self, fault: Fault) {
+        self.log.inject(fault);
+    }
+
+    pub(crate) fn before_landing(log: Memory, doors: &Arc<Doors>) -> Self {
+        Self {
+            before_landing: true,
+            ..Self::new(log, doors)
         }
     }
 }
@@ -333,14 +349,22 @@ impl Log for Held {
         self.log.genesis(family).await
     }
 
-    /// Lands at once, and is reported when its door opens or the deadline comes.
-    async fn append(&self, entries: Vec<Entry>, deadline: Instant) -> Result<Vec<Outcome>, Error> {
-        let opened = self.doors.wait();
-        let outcomes = self.log.append(entries, deadline).await?;
-        match tokio::time::timeout_at(deadline, opened).await {
-            Ok(_) => Ok(outcomes),
-            Err(_) => Ok(vec![Outcome::Unknown; outcomes.len()]),
+    /// Lands at once, and is reported when its door opens or the deadline comes; where landing is
+    /// held up, it lands when its door opens.
+    async fn hand_over(&self, entries: Vec<Entry>, deadline: Instant) -> Result<Reports, Error> {
+        let opened = tokio::time::timeout_at(deadline, self.doors.wait());
+        let count = entries.len();
+        if self.before_landing {
+            opened.await.ok();
+            return self.log.hand_over(entries, deadline).await;
         }
+        let reports = self.log.hand_over(entries, deadline).await?;
+        Ok(Box::pin(async move {
+            match opened.await {
+                Ok(_) => reports.await,
+                Err(_) => vec![Outcome::Unknown; count],
+            }
+        }))
     }
 
     async fn watermark(&self, partition: Partition) -> Result<u64, Error> {
