@@ -212,7 +212,7 @@ fn fields_of_a_later_version_are_left_out_of_what_is_stored() {
 
 fn sound() -> wire_log::v1::Record {
     let bytes = encode::record(record(&facts()[0]));
-    wire_log::v1::Record::decode(bytes.as_slice()).unwrap()
+    wire_log::v1::Record::decode(bytes.as_slice()).expect("a record")
 }
 
 #[test]
