@@ -34,8 +34,9 @@ const ROUND_ITEMS: u32 = 200;
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
 const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
-/// How often the key is looked at again while nothing happens: revoked means within a second.
-const KEY_CHECK: Duration = Duration::from_millis(300);
+/// How often the key is looked at again, whatever else happens: revoked means within a second, and
+/// what the look finds may be as old as an answer of the directory that is still used.
+const KEY_CHECK: Duration = Duration::from_millis(200);
 
 pub(super) type Tailed = Pin<Box<dyn Stream<Item = Result<TailRunResponse, Status>> + Send>>;
 
@@ -116,6 +117,8 @@ struct Tail {
     ready: VecDeque<TailRunResponse>,
     next: Step,
     quiet_since: Instant,
+    /// When the key was last found good.
+    checked_at: Instant,
     _open: Open,
 }
 
@@ -170,6 +173,7 @@ impl Api {
             ready: VecDeque::new(),
             next: Step::Read,
             quiet_since: Instant::now(),
+            checked_at: Instant::now(),
             _open: self.tails.open(scope.tenant)?,
         };
         // The first round is part of the call, so that what is wrong with it is its answer.
@@ -185,6 +189,8 @@ impl Tail {
     /// The next thing to send; none at the end.
     async fn answer(&mut self) -> Result<Option<TailRunResponse>, Fault> {
         loop {
+            // A long history, or a slow reader, keeps a tail from waiting where it would look.
+            self.check().await?;
             if let Some(answer) = self.ready.pop_front() {
                 self.quiet_since = Instant::now();
                 return Ok(Some(answer));
@@ -240,25 +246,38 @@ impl Tail {
                     self.ready.push_back(TailRunResponse { item: None, resume_token });
                     return Ok(Step::Wait(since.clone()));
                 }
-                () = sleep_until(Instant::now() + KEY_CHECK) => self.check_key().await?,
+                () = sleep_until(self.checked_at + KEY_CHECK) => {
+                    self.checked_at = check_key(&self.api, &self.headers, self.scope).await?;
+                }
             }
         }
-        self.check_key().await?;
         Ok(Step::Read)
     }
 
-    /// A key that was revoked ends the tail as it would refuse a call.
-    async fn check_key(&self) -> Result<(), Fault> {
-        let caller = self.api.authenticator.authenticate(&self.headers).await?;
-        if caller.scope == Some(self.scope) {
-            return Ok(());
+    /// Whether the tail may go on: the server does, and the key is good.
+    async fn check(&mut self) -> Result<(), Fault> {
+        if self.stopping.is_cancelled() {
+            return Err(stopping());
         }
-        Err(Fault::new(
+        if self.checked_at.elapsed() >= KEY_CHECK {
+            self.checked_at = check_key(&self.api, &self.headers, self.scope).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A key that was revoked ends the tail as it would refuse a call. When it was found good.
+async fn check_key(api: &Api, headers: &HeaderMap, scope: Scope) -> Result<Instant, Fault> {
+    let now = Instant::now();
+    let caller = api.authenticator.authenticate(headers).await?;
+    if caller.scope != Some(scope) {
+        return Err(Fault::new(
             Kind::Forbidden,
             "SCOPE_CHANGED",
             "the key now belongs to another scope; call again",
-        ))
+        ));
     }
+    Ok(now)
 }
 
 async fn ended(view: &mut View, run: &RunId) -> Result<bool, Fault> {

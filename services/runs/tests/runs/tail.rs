@@ -202,6 +202,53 @@ async fn a_tail_ends_with_its_key_and_with_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_of_a_long_history_is_cut_off_with_its_key() {
+    let world = World::new().await;
+    let scope = scope(1);
+    let mut client = world.client(scope, Role::Viewer).await;
+    // Far more than a connection holds.
+    let note = "x".repeat(4_000);
+    let facts: Vec<_> = (0..4_000)
+        .map(|_| progress("r1", Phase::Running, &note))
+        .collect();
+    let token = world.append(scope, 1, &facts).await;
+    let get = GetRunRequest {
+        run_id: "r1".into(),
+        read: at_least(&token),
+    };
+    client.get_run(get).await.unwrap();
+    let mut tail = client.tail_run(request("")).await.unwrap().into_inner();
+    item(&mut tail).await;
+    let admin = world.database.admin();
+    sqlx::query("UPDATE directory.api_keys SET revoked_at = now()")
+        .execute(&admin)
+        .await
+        .unwrap();
+    runledger_testkit::eventually(SOON, || {
+        let mut client = client.clone();
+        async move {
+            let get = GetRunRequest {
+                run_id: "r1".into(),
+                read: None,
+            };
+            client.get_run(get).await.err().ok_or("still open")
+        }
+    })
+    .await;
+    let mut seen = 1;
+    let status = loop {
+        match next(&mut tail).await {
+            Ok(answer) => seen += usize::from(answer.is_some()),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(reason(&status).as_deref(), Some("KEY_UNKNOWN"));
+    assert!(seen < facts.len(), "{seen}");
+    admin.close().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tails_are_bounded_for_each_tenant() {
     let world = World::with(|config| config.api.tails_of_tenant_max = 1).await;
     let mut client = world.client(scope(1), Role::Viewer).await;
