@@ -21,6 +21,8 @@ CREATE TABLE runs.records (
     actor_kind      text        NOT NULL,
     actor_role      text        NOT NULL,
     cause_id        uuid,
+    -- Where the cause lies; null: in the same stream.
+    cause_stream    text        COLLATE "C",
     -- Tells a repeat from a reuse of the id.
     request_digest  bytea       NOT NULL CONSTRAINT records_digest_whole CHECK (length(request_digest) = 32),
     -- The run it is about, when it names one.
@@ -31,6 +33,8 @@ CREATE TABLE runs.records (
     conflicts       bigint      NOT NULL DEFAULT 0,
     -- Offset of the last such copy that was counted.
     conflicts_to    bigint,
+    -- The key that seals the payload; null: it is not sealed.
+    key_id          text,
     payload         bytea       NOT NULL,
     CONSTRAINT records_pkey PRIMARY KEY (tenant_id, mode, stream, record_id)
 );
@@ -142,6 +146,7 @@ CREATE TABLE runs.tool_calls (
     CONSTRAINT tool_calls_pkey PRIMARY KEY (tenant_id, mode, run_id, tool_call_id)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE runs.tool_calls IS 'Tool calls of runs; status is null until one has ended';
+CREATE INDEX tool_calls_in_order ON runs.tool_calls (tenant_id, mode, run_id, log_offset);
 -- Runs by tool.
 CREATE INDEX tool_calls_by_tool ON runs.tool_calls (tenant_id, mode, tool, run_id) WHERE tool IS NOT NULL;
 

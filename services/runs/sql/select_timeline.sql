@@ -19,8 +19,8 @@ WITH ahead AS (
      ORDER BY ranked_at, family, partition, log_offset
      LIMIT $7
 )
-SELECT family, partition, log_offset, record_id, type_name, occurred_at, recorded_at, actor_id, actor_kind, actor_role,
-       cause_id, late, conflicts, payload, available
+SELECT family, partition, log_offset, stream, record_id, type_name, occurred_at, recorded_at, actor_id, actor_kind, actor_role,
+       cause_id, cause_stream, late, conflicts, key_id, payload, available
   FROM page
  WHERE bytes_before < $8
  ORDER BY ranked_at, family, partition, log_offset

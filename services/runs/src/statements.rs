@@ -38,21 +38,42 @@ statements! {
     UPSERT_USAGE_TOTALS = "upsert_usage_totals",
 }
 
+/// Where in a statement its conditions go.
+const PLACE: &str = "/* filters */";
+
+/// `statement` with those of its `filters` that were asked for.
+pub(crate) fn filtered(statement: &str, filters: &[(bool, &str)]) -> String {
+    let asked: String = filters
+        .iter()
+        .filter(|(asked, _)| *asked)
+        .map(|(_, filter)| *filter)
+        .collect();
+    statement.replace(PLACE, &asked)
+}
+
+macro_rules! filters {
+    ($prefix:literal: $($name:ident = $file:literal),+ $(,)?) => {
+        $(pub(crate) const $name: &str = include_str!(concat!("../sql/", $prefix, $file, ".sql"));)+
+
+        #[cfg(test)]
+        pub(crate) const ALL: &[(&str, &str)] = &[$(($file, $name)),+];
+    };
+}
+
+/// Conditions of [`SELECT_OCCURRENCES`]; all take the same parameters, $1 to $9.
+pub(crate) mod filter_occurrences {
+    filters! {
+        "filter_occurrences_":
+        AFTER = "after",
+        FROM = "from",
+        TO = "to",
+    }
+}
+
 /// Conditions of [`SELECT_RUNS`]; all take the same parameters, $1 to $14.
 pub(crate) mod filter_runs {
-    /// Where in the statement the conditions go.
-    pub(crate) const PLACE: &str = "/* filters */";
-
-    macro_rules! filters {
-        ($($name:ident = $file:literal),+ $(,)?) => {
-            $(pub(crate) const $name: &str = include_str!(concat!("../sql/filter_runs_", $file, ".sql"));)+
-
-            #[cfg(test)]
-            pub(crate) const ALL: &[(&str, &str)] = &[$(($file, $name)),+];
-        };
-    }
-
     filters! {
+        "filter_runs_":
         AFTER = "after",
         BY_AGENT = "by_agent",
         BY_FAILED_TOOL_CALLS = "by_failed_tool_calls",
@@ -71,7 +92,7 @@ pub(crate) mod filter_runs {
 #[cfg(test)]
 mod tests {
     use runledger_testkit::Database;
-    use sqlx::{AssertSqlSafe, Connection, Executor, SqlSafeStr};
+    use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqlSafeStr};
 
     use super::*;
 
@@ -93,8 +114,22 @@ mod tests {
         }
     }
 
+    const FILTERED: [(&str, &[(&str, &str)], &str); 2] = [
+        (
+            SELECT_RUNS,
+            filter_runs::ALL,
+            "uuid, text, bigint, text[], text, text, bytea[], text, boolean, timestamptz, timestamptz, text, \
+             timestamptz, text",
+        ),
+        (
+            SELECT_OCCURRENCES,
+            filter_occurrences::ALL,
+            "uuid, text, text, bigint, timestamptz, timestamptz, timestamptz, text, uuid",
+        ),
+    ];
+
     #[tokio::test]
-    async fn the_filters_of_runs_fit_alone_and_together() {
+    async fn filters_fit_alone_and_together() {
         let database = Database::fresh().await;
         let mut connection = database
             .pool("runledger_runs_reader", "runs")
@@ -102,20 +137,71 @@ mod tests {
             .await
             .unwrap()
             .detach();
-        let together: String = filter_runs::ALL.iter().map(|(_, filter)| *filter).collect();
-        let alone = filter_runs::ALL.iter().copied();
-        for (name, filter) in alone.chain([("none", ""), ("all", together.as_str())]) {
-            let sql = SELECT_RUNS.replace(filter_runs::PLACE, filter);
-            assert_ne!(sql, SELECT_RUNS);
-            // Parameters that no condition names need a type: sqlx gives it with the values.
-            let types = "uuid, text, bigint, text[], text, text, bytea[], text, boolean, timestamptz, timestamptz, \
-                         text, timestamptz, text";
-            let prepare = format!("PREPARE filtered ({types}) AS {sql}; DEALLOCATE filtered");
-            let prepared = connection
-                .execute(sqlx::raw_sql(AssertSqlSafe(prepare)))
-                .await;
-            prepared.unwrap_or_else(|error| panic!("{name}: {error}"));
+        for (statement, filters, types) in FILTERED {
+            let together: String = filters.iter().map(|(_, filter)| *filter).collect();
+            let alone = filters.iter().copied();
+            for (name, filter) in alone.chain([("none", ""), ("all", together.as_str())]) {
+                let sql = filtered(statement, &[(true, filter)]);
+                assert_ne!(sql, statement);
+                // Parameters that no condition names need a type: sqlx gives it with the values.
+                let prepare = format!("PREPARE filtered ({types}) AS {sql}; DEALLOCATE filtered");
+                let prepared = connection
+                    .execute(sqlx::raw_sql(AssertSqlSafe(prepare)))
+                    .await;
+                prepared.unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
         }
         connection.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn pages_follow_an_index_to_their_place() {
+        let database = Database::fresh().await;
+        let mut tx = runledger_postgres::begin_scoped(
+            &database.pool("runledger_runs_reader", "runs"),
+            runledger_domain::scope::Scope {
+                tenant: runledger_domain::ids::TenantId::new(uuid::Uuid::from_u128(1)),
+                mode: runledger_domain::scope::Mode::Live,
+            },
+        )
+        .await
+        .unwrap();
+        // The tables are empty: without these settings any plan would be as good.
+        for setting in ["enable_seqscan", "enable_bitmapscan", "enable_sort"] {
+            let set = format!("SET LOCAL {setting} = off");
+            tx.execute(AssertSqlSafe(set)).await.unwrap();
+        }
+        let occurrences = filtered(SELECT_OCCURRENCES, &[(true, filter_occurrences::AFTER)]);
+        let (_, _, types) = FILTERED[1];
+        let plans = [
+            (
+                SELECT_TOOL_CALLS,
+                "uuid, text, text, text, text[], bigint, bigint",
+                "NULL, 'live', 'r', NULL, NULL, 7, 50",
+                "(log_offset > ",
+            ),
+            (
+                occurrences.as_str(),
+                types,
+                "NULL, 'live', 's', 50, NULL, NULL, 'now', 'o', NULL",
+                "(ROW(scheduled_at, owner_id, record_id) < ",
+            ),
+        ];
+        for (sql, types, values, bound) in plans {
+            let explain = format!(
+                "SET LOCAL plan_cache_mode = force_generic_plan; PREPARE planned ({types}) AS {sql}; \
+                 EXPLAIN EXECUTE planned ({values})"
+            );
+            let rows = tx
+                .fetch_all(sqlx::raw_sql(AssertSqlSafe(explain)))
+                .await
+                .unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+            let plan = plan.join("\n");
+            tx.execute("DEALLOCATE planned").await.unwrap();
+            let conditions = plan.lines().find(|line| line.contains("Index Cond:"));
+            assert!(!plan.contains("Sort"), "{plan}");
+            assert!(conditions.is_some_and(|all| all.contains(bound)), "{plan}");
+        }
     }
 }

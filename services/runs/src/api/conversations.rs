@@ -10,7 +10,7 @@ use runledger_service::page;
 use uuid::Uuid;
 
 use super::records::Records;
-use super::{Api, Page, View, database, parse};
+use super::{Api, Page, View, count, database, parse};
 use crate::statements;
 
 impl Api {
@@ -80,6 +80,9 @@ async fn messages(
             occurred_at: Some(encode::timestamp(record.occurred_at)),
             recorded_at: Some(encode::timestamp(record.recorded_at)),
             actor: record.actor(),
+            record_id: record.record_id.to_string(),
+            position: record.position(&view.snapshot.cursors),
+            conflicts: count(record.conflicts),
         });
     }
     let next = last.filter(|_| more || entries.len() < rows.len());

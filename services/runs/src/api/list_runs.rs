@@ -84,12 +84,7 @@ impl Filters {
             (self.task.is_some(), filter_runs::BY_TASK),
             (after, filter_runs::AFTER),
         ];
-        let asked: String = filters
-            .iter()
-            .filter(|(asked, _)| *asked)
-            .map(|(_, filter)| *filter)
-            .collect();
-        statements::SELECT_RUNS.replace(filter_runs::PLACE, &asked)
+        statements::filtered(statements::SELECT_RUNS, &filters)
     }
 
     async fn page(

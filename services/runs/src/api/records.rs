@@ -2,9 +2,10 @@
 
 use prost::Message;
 use runledger_domain::fault::Fault;
-use runledger_domain::ids::PrincipalId;
-use runledger_domain::scope::Actor;
+use runledger_domain::log::{Partition, Position};
+use runledger_domain::scope::{PrincipalKind, Role};
 use runledger_domain::time::Timestamp;
+use runledger_projection::Cursors;
 use runledger_proto::common::v1 as common;
 use runledger_proto::encode;
 use sqlx::FromRow;
@@ -16,11 +17,16 @@ use crate::statements;
 #[derive(FromRow)]
 pub(super) struct Found {
     number: i64,
+    pub(super) record_id: Uuid,
+    family: String,
+    partition: i32,
+    log_offset: i64,
     pub(super) occurred_at: Timestamp,
     pub(super) recorded_at: Timestamp,
     actor_id: Uuid,
     actor_kind: String,
     actor_role: String,
+    pub(super) conflicts: i64,
     payload: Vec<u8>,
 }
 
@@ -30,18 +36,42 @@ impl Found {
     }
 
     pub(super) fn actor(&self) -> Option<common::Actor> {
-        actor(self.actor_id, &self.actor_kind, &self.actor_role)
+        Some(actor(self.actor_id, &self.actor_kind, &self.actor_role))
+    }
+
+    /// Where it lies, in the log of `cursors`.
+    pub(super) fn position(&self, cursors: &Cursors) -> Option<common::Position> {
+        let position = position(cursors, &self.family, self.partition, self.log_offset)?;
+        Some(encode::position(&position))
     }
 }
 
-/// Who caused a record, as its row says it; none for words that this version does not know.
-pub(super) fn actor(id: Uuid, kind: &str, role: &str) -> Option<common::Actor> {
-    let actor = Actor {
-        principal: PrincipalId::new(id),
-        kind: kind.parse().ok()?,
-        role: role.parse().ok()?,
+/// The place of a row's record in the log of `cursors`.
+pub(super) fn position(
+    cursors: &Cursors,
+    family: &str,
+    partition: i32,
+    log_offset: i64,
+) -> Option<Position> {
+    let partition = Partition {
+        family: family.parse().ok()?,
+        number: u32::try_from(partition).ok()?,
     };
-    Some(encode::actor(&actor))
+    Some(Position {
+        partition,
+        incarnation: cursors.get(&partition)?.incarnation?,
+        offset: u64::try_from(log_offset).ok()?,
+    })
+}
+
+/// Who caused a record, as its row says it. Words that this version does not know stay unspecified.
+pub(super) fn actor(id: Uuid, kind: &str, role: &str) -> common::Actor {
+    let (kind, role) = (kind.parse::<PrincipalKind>(), role.parse::<Role>());
+    common::Actor {
+        principal_id: id.to_string(),
+        kind: kind.map_or(0, |kind| common::PrincipalKind::from(kind).into()),
+        role: role.map_or(0, |role| common::Role::from(role).into()),
+    }
 }
 
 /// The records asked for, or the first of them: as many as fit an answer.

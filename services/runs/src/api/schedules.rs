@@ -8,11 +8,12 @@ use runledger_domain::time::Timestamp;
 use runledger_proto::encode;
 use runledger_proto::run::v1::{ListOccurrencesRequest, ListOccurrencesResponse, Occurrence};
 use runledger_service::page;
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::records::Records;
-use super::{Api, Page, View, database, parse, text_of};
-use crate::statements;
+use super::{Api, Page, View, count, database, parse, text_of};
+use crate::statements::{self, filter_occurrences};
 
 /// The rest of an occurrence's key: when it was due, the owner, the record.
 type Place = (Timestamp, String, Uuid);
@@ -25,6 +26,16 @@ struct Filters {
 }
 
 impl Filters {
+    /// The statement with the filters asked for and no others.
+    fn statement(&self, after: bool) -> String {
+        let filters = [
+            (self.from.is_some(), filter_occurrences::FROM),
+            (self.to.is_some(), filter_occurrences::TO),
+            (after, filter_occurrences::AFTER),
+        ];
+        statements::filtered(statements::SELECT_OCCURRENCES, &filters)
+    }
+
     /// A page of a schedule. One that is another scope's is as empty as one that is nobody's.
     async fn page(
         &self,
@@ -33,16 +44,16 @@ impl Filters {
         after: Option<&Place>,
     ) -> Result<Page<Occurrence, Place>, Fault> {
         let (tenant, mode) = (view.tenant(), view.mode());
-        let mut rows: Vec<Place> = sqlx::query_as(statements::SELECT_OCCURRENCES)
+        let mut rows: Vec<Place> = sqlx::query_as(AssertSqlSafe(self.statement(after.is_some())))
             .bind(tenant)
             .bind(mode)
             .bind(self.schedule.as_str())
+            .bind(i64::from(size) + 1)
             .bind(self.from)
             .bind(self.to)
             .bind(after.map(|(at, ..)| *at))
             .bind(after.map(|(_, owner, _)| owner.as_str()))
             .bind(after.map(|(.., record)| *record))
-            .bind(i64::from(size) + 1)
             .fetch_all(&mut **view.tx())
             .await
             .map_err(database)?;
@@ -67,6 +78,9 @@ impl Filters {
                 occurred_at: Some(encode::timestamp(record.occurred_at)),
                 recorded_at: Some(encode::timestamp(record.recorded_at)),
                 actor: record.actor(),
+                record_id: record.record_id.to_string(),
+                position: record.position(&view.snapshot.cursors),
+                conflicts: count(record.conflicts),
             });
         }
         let cut = entries.len() < rows.len();

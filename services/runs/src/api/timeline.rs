@@ -6,14 +6,16 @@
 
 use std::collections::BTreeMap;
 
+use prost::{DecodeError, Message};
 use runledger_domain::fault::{Fault, Kind};
 use runledger_domain::ids::{Incarnation, RunId};
 use runledger_domain::log::{Family, Partition, Position};
 use runledger_domain::scope::Scope;
 use runledger_domain::time::Timestamp;
 use runledger_projection::Cursors;
+use runledger_proto::run::v1::timeline_item::Fact;
 use runledger_proto::run::v1::{GetTimelineRequest, GetTimelineResponse, TimelineItem};
-use runledger_proto::{decode, encode};
+use runledger_proto::{encode, types};
 use runledger_service::page;
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
@@ -112,6 +114,7 @@ struct Row {
     family: String,
     partition: i32,
     log_offset: i64,
+    stream: String,
     record_id: Uuid,
     type_name: String,
     occurred_at: Timestamp,
@@ -120,45 +123,65 @@ struct Row {
     actor_kind: String,
     actor_role: String,
     cause_id: Option<Uuid>,
+    cause_stream: Option<String>,
     late: bool,
     conflicts: i64,
+    key_id: Option<String>,
     payload: Vec<u8>,
     available: i64,
 }
 
 impl Row {
     fn position(&self, cursors: &Cursors) -> Option<Position> {
-        let number = u32::try_from(self.partition).ok()?;
-        let partition = Partition {
-            family: self.family.parse().ok()?,
-            number,
-        };
-        let incarnation = cursors.get(&partition)?.incarnation?;
-        Some(Position {
-            partition,
-            incarnation,
-            offset: u64::try_from(self.log_offset).ok()?,
-        })
+        records::position(cursors, &self.family, self.partition, self.log_offset)
     }
 
     fn into_item(self, position: &Position) -> TimelineItem {
-        let fact = decode::payload(&self.type_name, &self.payload).unwrap_or_else(|error| {
+        let fact = match self.key_id {
+            Some(_) => Ok(None),
+            None => fact(&self.type_name, self.payload.as_slice()),
+        };
+        let fact = fact.unwrap_or_else(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, %self.record_id, "a stored payload cannot be read");
             None
         });
         TimelineItem {
             record_id: self.record_id.to_string(),
+            stream: self.stream,
             position: Some(encode::position(position)),
             occurred_at: Some(encode::timestamp(self.occurred_at)),
             recorded_at: Some(encode::timestamp(self.recorded_at)),
-            actor: records::actor(self.actor_id, &self.actor_kind, &self.actor_role),
+            actor: Some(records::actor(
+                self.actor_id,
+                &self.actor_kind,
+                &self.actor_role,
+            )),
             cause_id: self.cause_id.map(|id| id.to_string()).unwrap_or_default(),
+            cause_stream: self.cause_stream.unwrap_or_default(),
             late: self.late,
             conflicts: count(self.conflicts),
             r#type: self.type_name,
-            fact: fact.as_ref().map(Into::into),
+            fact,
         }
     }
+}
+
+/// What a stored payload says, as it was stored: it was checked when it came in. `Ok(None)`: its
+/// type is unknown to this version.
+fn fact(type_name: &str, payload: &[u8]) -> Result<Option<Fact>, DecodeError> {
+    Ok(Some(match type_name {
+        types::RUN_STARTED => Fact::RunStarted(Message::decode(payload)?),
+        types::RUN_PROGRESSED => Fact::RunProgressed(Message::decode(payload)?),
+        types::RUN_ENDED => Fact::RunEnded(Message::decode(payload)?),
+        types::STEP_STARTED => Fact::StepStarted(Message::decode(payload)?),
+        types::STEP_ENDED => Fact::StepEnded(Message::decode(payload)?),
+        types::USAGE_RECORDED => Fact::UsageRecorded(Message::decode(payload)?),
+        types::TOOL_CALL_STARTED => Fact::ToolCallStarted(Message::decode(payload)?),
+        types::TOOL_CALL_ENDED => Fact::ToolCallEnded(Message::decode(payload)?),
+        types::MESSAGE_RECORDED => Fact::MessageRecorded(Message::decode(payload)?),
+        types::OCCURRENCE_RECORDED => Fact::OccurrenceRecorded(Message::decode(payload)?),
+        _ => return Ok(None),
+    }))
 }
 
 /// Items of a timeline, each with the place behind it.

@@ -73,7 +73,7 @@ impl Filters {
             .bind(self.run.as_str())
             .bind(self.tool.as_ref().map(Name::as_str))
             .bind((!statuses.is_empty()).then_some(&statuses))
-            .bind(after)
+            .bind(after.unwrap_or(-1))
             .bind(i64::from(size) + 1)
             .fetch_all(&mut **view.tx())
             .await

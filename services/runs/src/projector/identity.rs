@@ -115,13 +115,21 @@ async fn insert(
         .bind(column(records, |one| time(one.record.occurred_at)))
         .bind(column(records, |one| time(one.record.recorded_at)))
         .bind(column(records, |one| one.record.author.principal.as_uuid()))
-        .bind(column(records, |one| one.record.author.kind.map_or("", PrincipalKind::as_str)))
-        .bind(column(records, |one| one.record.author.role.map_or("", Role::as_str)))
+        .bind(column(records, |one| {
+            one.record.author.kind.map_or("", PrincipalKind::as_str)
+        }))
+        .bind(column(records, |one| {
+            one.record.author.role.map_or("", Role::as_str)
+        }))
         .bind(column(records, |one| {
             one.record.cause.as_ref().map(|cause| cause.id.as_uuid())
         }))
+        .bind(column(records, |one| {
+            one.record.cause.as_ref()?.stream.as_deref()
+        }))
         .bind(column(records, |one| one.record.request_digest.as_slice()))
         .bind(column(records, fold::run_of))
+        .bind(column(records, |one| one.record.key.as_deref().map(text)))
         .bind(column(records, |one| one.record.payload.as_slice()))
         .fetch_all(connection)
         .await

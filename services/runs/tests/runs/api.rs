@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use runledger_domain::Fact;
+use runledger_domain::ids::RecordId;
+use runledger_domain::log::{Cause, Record};
 use runledger_domain::run::{self, Outcome, Phase, WorkStatus};
 use runledger_domain::scope::Role;
 use runledger_proto::run::v1::{
@@ -11,7 +13,8 @@ use runledger_proto::run::v1::{
 };
 
 use crate::facts::{
-    at, call_end, call_start, end, message, one_run, progress, record, scope, started,
+    at, call_end, call_start, end, message, occurrence, one_run, progress, record, scope, start,
+    started,
 };
 use crate::world::{Client, World, at_least};
 
@@ -140,6 +143,96 @@ async fn what_a_run_did_is_listed_in_the_order_of_the_log() {
         .into_inner()
         .occurrences;
     assert_eq!(occurrences[0].occurrence.as_ref().unwrap().run_id, "r1");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_again_with_another_content_is_shown_where_it_is_read() {
+    let world = World::new().await;
+    let scope = scope(1);
+    let mut client = world.client(scope, Role::Viewer).await;
+    let contradicted =
+        |id, fact: &Fact, other: &Fact| [record(scope, id, fact, 1), record(scope, id, other, 2)];
+    let facts = [start("r1"), message("k1", "m2", Some("r1"))];
+    let records = [
+        contradicted(1, &message("k1", "m1", None), &message("k1", "m3", None)),
+        contradicted(
+            1,
+            &occurrence("daily", 5, None),
+            &occurrence("daily", 6, None),
+        ),
+    ];
+    world.append(scope, 10, &facts).await;
+    let token = world.append_records(records.concat()).await;
+    let messages = ListMessagesRequest {
+        conversation_id: "k1".into(),
+        read: at_least(&token),
+        ..Default::default()
+    };
+    let messages = client.list_messages(messages).await.unwrap().into_inner();
+    let occurrences = ListOccurrencesRequest {
+        schedule_id: "daily".into(),
+        ..Default::default()
+    };
+    let occurrences = client
+        .list_occurrences(occurrences)
+        .await
+        .unwrap()
+        .into_inner();
+    let conflicts: Vec<u64> = messages.messages.iter().map(|one| one.conflicts).collect();
+    assert_eq!(conflicts, [0, 1]);
+    let (message, occurrence) = (&messages.messages[1], &occurrences.occurrences[0]);
+    assert_eq!(occurrence.conflicts, 1);
+    assert_eq!(message.record_id, occurrence.record_id);
+    assert_eq!(message.position.as_ref().unwrap().family, "message");
+    assert_eq!(occurrence.position.as_ref().unwrap().family, "schedule");
+    let timeline = timeline(&mut client, 10).await.concat();
+    let mut streams: Vec<&str> = timeline.iter().map(|item| item.stream.as_str()).collect();
+    streams.sort_unstable();
+    assert_eq!(streams, ["conversation/k1", "run/r1"]);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeline_says_what_was_reported_by_whom_and_because_of_what() {
+    let world = World::new().await;
+    let scope = scope(1);
+    let mut client = world.client(scope, Role::Viewer).await;
+    let mut records: Vec<Record> = (1..4)
+        .map(|n| record(scope, n, &progress("r1", Phase::Running, "on it"), 1))
+        .collect();
+    let cause = RecordId::new(uuid::Uuid::from_u128(9));
+    records[0].cause = Some(Cause {
+        stream: Some("run/r0".into()),
+        id: cause,
+    });
+    // As a later version would write them.
+    records[1].author.role = None;
+    let unheard = wire::RunProgressed {
+        run_id: "r1".into(),
+        phase: 99,
+        ..Default::default()
+    };
+    records[1].payload = prost::Message::encode_to_vec(&unheard);
+    records[2].key = Some("k".into());
+    let token = world.append_records(records).await;
+    let get = GetRunRequest {
+        run_id: "r1".into(),
+        read: at_least(&token),
+    };
+    client.get_run(get).await.unwrap();
+    let items = timeline(&mut client, 10).await.concat();
+    assert_eq!(
+        (items[0].cause_id.as_str(), items[0].cause_stream.as_str()),
+        (cause.to_string().as_str(), "run/r0")
+    );
+    let actor = items[1].actor.as_ref().unwrap();
+    assert_eq!((actor.principal_id.is_empty(), actor.role), (false, 0));
+    assert_eq!(
+        items[1].fact,
+        Some(timeline_item::Fact::RunProgressed(unheard))
+    );
+    assert_eq!(items[2].fact, None);
     world.stop().await;
 }
 

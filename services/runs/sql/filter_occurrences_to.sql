@@ -1,0 +1,1 @@
+   AND scheduled_at < $6
