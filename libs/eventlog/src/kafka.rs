@@ -160,6 +160,10 @@ impl UnderWay {
     /// can have, so that whoever waits for it waits long enough.
     async fn outcomes(self, deadline: Instant) -> Vec<Outcome> {
         let reports = self.batch.reports(deadline).await;
+        if self.batch.is_open() {
+            // Perhaps Kafka hangs, of which the client library says nothing for a long time.
+            self.questions.core.bell.ring();
+        }
         let mut latest: BTreeMap<Partition, Option<u64>> = BTreeMap::new();
         let mut outcomes = Vec::with_capacity(reports.len());
         for ((partition, _), report) in self.records.iter().zip(reports) {

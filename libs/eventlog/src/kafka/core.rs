@@ -114,6 +114,7 @@ impl Core {
     }
 
     fn keep(&self, rings: &Receiver<()>) {
+        let mut looked: Option<Instant> = None;
         while !self.closing.load(Ordering::Acquire) {
             if self.producer().is_dead() {
                 self.replace_producer();
@@ -121,16 +122,13 @@ impl Core {
             if self.producer().takes_stale() {
                 self.forget_genesis();
             }
-            let reachable = self.look();
-            let before = self.reachable.swap(reachable, Ordering::AcqRel);
-            if before != reachable {
-                tracing::info!(reachable, "Kafka or its topics came or went");
+            // Callers in a hurry can ring without end.
+            let due = looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
+            if due {
+                self.look_after();
+                looked = Some(Instant::now());
             }
-            if !reachable {
-                // Who knows which Kafka comes back: nobody appends before its Genesis is read.
-                self.forget_genesis();
-            }
-            if reachable && !self.producer().is_dead() {
+            if due && self.is_healthy() {
                 rings.recv().ok();
             } else {
                 rings.recv_timeout(LOOK_EVERY).ok();
@@ -159,13 +157,60 @@ impl Core {
         old.give_up();
     }
 
-    fn look(&self) -> bool {
-        let partition = Partition {
-            family: Family::Run,
-            number: 0,
-        };
-        self.watermark(partition).is_ok()
+    fn look_after(&self) {
+        let found = self.look();
+        let reachable = found == Look::Whole;
+        let before = self.reachable.swap(reachable, Ordering::AcqRel);
+        if before != reachable {
+            tracing::info!(?found, "Kafka or its topics came or went");
+        }
+        if found == Look::Away {
+            // Who knows which Kafka comes back: nobody appends before its Genesis is read.
+            self.forget_genesis();
+        }
     }
+
+    /// Asks the leaders of all partitions that are known, or of the first if none is, until one
+    /// fails: each that hangs takes as long as a request may.
+    fn look(&self) -> Look {
+        let mut partitions = self.known_partitions();
+        if partitions.is_empty() {
+            partitions.push(Partition {
+                family: Family::Run,
+                number: 0,
+            });
+        }
+        let fails = |partition: &Partition| self.watermark(*partition).is_err();
+        match partitions.iter().position(fails) {
+            None => Look::Whole,
+            Some(0) => Look::Away,
+            Some(_) => Look::Torn,
+        }
+    }
+
+    fn known_partitions(&self) -> Vec<Partition> {
+        let known = self.genesis.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .iter()
+            .flat_map(|(family, genesis)| {
+                genesis.iter().map(|genesis| Partition {
+                    family: *family,
+                    number: genesis.partition,
+                })
+            })
+            .collect()
+    }
+}
+
+/// What the keeper finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Every leader answers.
+    Whole,
+    /// Some do.
+    Torn,
+    /// The first does not.
+    Away,
 }
 
 /// The names of the topics.

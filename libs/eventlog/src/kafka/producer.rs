@@ -73,9 +73,14 @@ impl Batch {
         }
     }
 
+    /// Whether something is not reported yet.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire) > 0
+    }
+
     /// Waits until all is reported or the deadline has passed, and tells what is known then.
     pub(super) async fn reports(&self, deadline: Instant) -> Vec<Report> {
-        while self.open.load(Ordering::Acquire) > 0 {
+        while self.is_open() {
             if timeout_at(deadline, self.done.notified()).await.is_err() {
                 break;
             }

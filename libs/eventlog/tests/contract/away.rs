@@ -9,7 +9,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use runledger_domain::ids::Incarnation;
-use runledger_domain::log::{Family, Genesis, HASH_VERSION, Partition};
+use runledger_domain::log::{Family, Genesis, HASH_VERSION, Partition, partition_of};
 use runledger_domain::time::{Clock, SystemClock};
 use runledger_eventlog::kafka::{Config, Kafka};
 use runledger_eventlog::{Error, Event, Log, Outcome};
@@ -29,21 +29,28 @@ type Cluster = MockCluster<'static, DefaultProducerContext>;
 
 /// One mock broker with the topic of runs, one partition, and its Genesis.
 fn cluster() -> (Cluster, Config) {
-    let genesis = Genesis {
-        incarnation: Incarnation::new(unique()),
-        topic: "mock.run.v1".into(),
-        partition: 0,
-        partition_count: 1,
-        hash_version: HASH_VERSION,
-    };
-    cluster_beginning_with(&runledger_proto::encode::genesis(
-        &genesis,
-        SystemClock.now(),
-    ))
+    cluster_of(1)
 }
 
-fn cluster_beginning_with(value: &[u8]) -> (Cluster, Config) {
-    let cluster = MockCluster::new(1).unwrap();
+/// As many mock brokers, each the leader of one partition of the topic of runs, with its Genesis.
+fn cluster_of(brokers: u32) -> (Cluster, Config) {
+    let genesis = |partition| {
+        let genesis = Genesis {
+            incarnation: Incarnation::new(unique()),
+            topic: "mock.run.v1".into(),
+            partition,
+            partition_count: brokers,
+            hash_version: HASH_VERSION,
+        };
+        runledger_proto::encode::genesis(&genesis, SystemClock.now())
+    };
+    let values: Vec<_> = (0..brokers).map(genesis).collect();
+    cluster_beginning_with(&values)
+}
+
+fn cluster_beginning_with(values: &[Vec<u8>]) -> (Cluster, Config) {
+    let count = i32::try_from(values.len()).unwrap();
+    let cluster = MockCluster::new(count).unwrap();
     let config = Config {
         brokers: cluster.bootstrap_servers(),
         prefix: "mock".into(),
@@ -51,15 +58,22 @@ fn cluster_beginning_with(value: &[u8]) -> (Cluster, Config) {
         ..Config::default()
     };
     let topic = "mock.run.v1";
-    cluster.create_topic(topic, 1, 1).unwrap();
+    cluster.create_topic(topic, count, 1).unwrap();
+    for partition in 0..count {
+        cluster
+            .partition_leader(topic, partition, Some(partition + 1))
+            .unwrap();
+    }
     let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", &config.brokers)
         .create()
         .unwrap();
-    producer
-        .send(BaseRecord::<(), _>::to(topic).partition(0).payload(value))
-        .map_err(|(error, _)| error)
-        .unwrap();
+    for (partition, value) in (0..count).zip(values) {
+        let genesis = BaseRecord::<(), _>::to(topic)
+            .partition(partition)
+            .payload(value);
+        producer.send(genesis).map_err(|(error, _)| error).unwrap();
+    }
     producer.flush(PATIENCE).unwrap();
     (cluster, config)
 }
@@ -128,6 +142,43 @@ async fn kafka_may_be_away_at_the_start_and_later() {
     while cursors[&PARTITION] < watermark {
         reader.step(&mut cursors, 100).await;
     }
+}
+
+async fn is_healthy(log: &Kafka, expected: bool) {
+    eventually(PATIENCE, || async {
+        if log.healthy() == expected {
+            Ok(())
+        } else {
+            Err(format!("not yet {expected}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leader_that_hangs_is_noticed_by_what_it_leaves_unknown() {
+    let (cluster, config) = cluster_of(2);
+    let log = Kafka::connect(&config).unwrap();
+    let of_partition = |number: u32| {
+        (0..)
+            .map(|name| entry(scope(), &format!("r-{name}"), b"1"))
+            .find(|entry| partition_of(&entry.record.stream.key(entry.record.scope), 2) == number)
+            .into_iter()
+            .collect::<Vec<_>>()
+    };
+    for number in 0..2 {
+        eventually(PATIENCE, || log.append(of_partition(number), soon())).await;
+    }
+    is_healthy(&log, true).await;
+    // Alive, but silent for longer than this test lasts.
+    cluster.broker_round_trip_time(2, PATIENCE * 10).unwrap();
+    let in_a_hurry = Instant::now() + Duration::from_millis(300);
+    let outcomes = log.append(of_partition(1), in_a_hurry).await.unwrap();
+    assert_eq!(outcomes, [Outcome::Unknown]);
+    is_healthy(&log, false).await;
+    accepted(log.append(of_partition(0), soon()).await.unwrap());
+    cluster.broker_round_trip_time(2, Duration::ZERO).unwrap();
+    is_healthy(&log, true).await;
 }
 
 #[tokio::test]
@@ -208,7 +259,7 @@ async fn what_a_caller_gave_up_waiting_for_still_counts() {
 
 #[tokio::test]
 async fn a_topic_that_begins_with_anything_else_is_refused() {
-    let (_cluster, config) = cluster_beginning_with(b"hello");
+    let (_cluster, config) = cluster_beginning_with(&[b"hello".to_vec()]);
     let log = Kafka::connect(&config).unwrap();
     eventually(PATIENCE, || async {
         match log.append(vec![entry(scope(), "a", b"1")], soon()).await {
