@@ -154,14 +154,15 @@ pub async fn serve_api_on(
         runledger_postgres::connect(database, "runledger runs api", SCHEMA).map_err(Error::Database)
     };
     let (pool, keys) = (connect(&config.database)?, connect(&config.keys)?);
+    let probes = (probe(&config.database)?, probe(&config.keys)?);
     let clearance = Clearance::default();
-    match clear(&clearance, &pool).await {
+    match clear(&clearance, &probes.0).await {
         Err(error) if !error.is_weather() => return Err(Error::Bypass(error)),
         Ok(()) | Err(_) => {}
     }
     let health = Health::new("runs-api");
-    let authenticator = Authenticator::postgres(keys.clone(), &config.auth);
-    let reader = Reader::new(pool.clone(), log, FAMILIES);
+    let authenticator = Authenticator::postgres(keys, &config.auth);
+    let reader = Reader::new(pool, log, FAMILIES);
     let api = Api::new(
         reader.clone(),
         authenticator.clone(),
@@ -188,9 +189,20 @@ pub async fn serve_api_on(
     });
     supervisor.spawn(Stage::Watch, "runs api metrics", |stop| metrics.serve(stop));
     supervisor.spawn(Stage::Watch, "runs api health", |stop| {
-        watch_health(health, clearance, pool, keys, every, stop)
+        watch_health(health, clearance, probes, every, stop)
     });
     Ok(addresses)
+}
+
+/// A connection for health alone: in the pool that reads share, a probe would wait behind them, and
+/// a server that is busy would look like one that is broken.
+fn probe(database: &runledger_postgres::Config) -> Result<PgPool, Error> {
+    let config = runledger_postgres::Config {
+        connections_max: 1,
+        ..database.clone()
+    };
+    runledger_postgres::connect(&config, "runledger runs api health", SCHEMA)
+        .map_err(Error::Database)
 }
 
 /// Lets the api read, once it is certain that row-level security binds the reader.
@@ -206,8 +218,7 @@ async fn clear(clearance: &Clearance, pool: &PgPool) -> Result<(), BypassError> 
 async fn watch_health(
     health: Health,
     clearance: Clearance,
-    pool: PgPool,
-    keys: PgPool,
+    (pool, keys): (PgPool, PgPool),
     every: Duration,
     stop: CancellationToken,
 ) -> Result<(), Error> {

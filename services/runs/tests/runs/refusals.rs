@@ -348,6 +348,51 @@ async fn health_becomes(address: SocketAddr, expected: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_api_whose_reads_are_all_taken_is_well() {
+    let world = World::with(|config| {
+        config.database.connections_max = 1;
+        config.api.health_interval = Duration::from_millis(200);
+    })
+    .await;
+    health_becomes(world.api.metrics, "200").await;
+    let admin = world.database.admin();
+    let mut lock = admin.begin().await.unwrap();
+    sqlx::query("LOCK TABLE runs.runs")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let mut client = world.client(scope(1), Role::Viewer).await;
+    let probed = async {
+        for condition in [
+            "wait_event_type = 'Lock' AND application_name = 'runledger runs api'",
+            "query_start > (SELECT max(query_start) FROM pg_stat_activity WHERE wait_event_type = 'Lock')
+                 AND query = 'SELECT 1' AND usename = 'runledger_runs_reader'",
+        ] {
+            let count = format!(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {condition}"
+            );
+            eventually(Duration::from_secs(10), || async {
+                let met: i64 = sqlx::query_scalar(AssertSqlSafe(count.clone()))
+                    .fetch_one(&admin)
+                    .await
+                    .unwrap();
+                (met > 0).then_some(()).ok_or(condition)
+            })
+            .await;
+        }
+        assert!(health(world.api.metrics).await.contains("200"));
+    };
+    let list = client.list_runs(ListRunsRequest::default());
+    tokio::select! {
+        _ = list => panic!("the read must wait for the lock"),
+        () = probed => {}
+    }
+    drop(lock);
+    admin.close().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn roles_say_whether_they_can_work() {
     let world = World::new().await;
     health_becomes(world.api.metrics, "200").await;
