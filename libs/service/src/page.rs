@@ -55,10 +55,23 @@ impl List {
     /// # Errors
     /// Invalid, `PAGE_TOKEN_INVALID`.
     pub fn place<T: DeserializeOwned>(&self, token: &str) -> Result<Option<T>, Fault> {
+        self.place_where(token, |_| true)
+    }
+
+    /// As [`Self::place`], of a token whose place `holds`: anybody can make a token, so what only a
+    /// row could have said must be checked before it goes on to a statement.
+    ///
+    /// # Errors
+    /// Invalid, `PAGE_TOKEN_INVALID`.
+    pub fn place_where<T: DeserializeOwned>(
+        &self,
+        token: &str,
+        holds: impl FnOnce(&T) -> bool,
+    ) -> Result<Option<T>, Fault> {
         if token.is_empty() {
             return Ok(None);
         }
-        self.read(token).map(Some).ok_or_else(|| {
+        self.read(token).filter(holds).map(Some).ok_or_else(|| {
             Fault::new(
                 Kind::Invalid,
                 "PAGE_TOKEN_INVALID",
@@ -129,6 +142,10 @@ mod tests {
         for wrong in ["!", "AQ", &"A".repeat(10_000), "ä", &token[1..]] {
             assert!(list.place::<String>(wrong).is_err());
         }
+        assert!(
+            list.place_where(&token, |place: &String| place == "a")
+                .is_err()
+        );
         // A place of another shape, however well checked.
         assert!(list.place::<u64>(&token).is_err());
     }

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chrono::Datelike as _;
+use prost::Message;
 use runledger_domain::fault::{Fault, Kind, Violation};
 use runledger_domain::scope::Scope;
+use runledger_domain::time::Timestamp;
 use runledger_projection::{ReadOptions, Reader, Snapshot};
 use runledger_proto::common::v1 as common;
 use runledger_proto::decode::fields::{Fields, Path, reason};
@@ -41,8 +44,8 @@ use tail::{Tailed, Tails};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// Bytes of payload after which a page ends, whatever its size was to be; at least one entry is
-    /// always there. Well below the 4 MiB that gRPC clients take by default.
+    /// Bytes after which a page ends, whatever its size was to be; at least one entry is always
+    /// there. Greater than zero and well below the 4 MiB that gRPC clients take by default.
     pub page_bytes_max: u32,
     /// Most tails open at once in this process.
     pub tails_max: usize,
@@ -128,6 +131,10 @@ impl View {
         self.scope.mode.as_str()
     }
 
+    fn room(&self) -> Room {
+        Room(self.bytes_max as usize)
+    }
+
     /// Gives the connection back and says how fresh the answer is.
     async fn close(self) -> Result<common::AsOf, Fault> {
         self.snapshot.tx.commit().await.map_err(database)?;
@@ -135,6 +142,18 @@ impl View {
             &self.snapshot.as_of.token,
             self.snapshot.as_of.lag,
         ))
+    }
+}
+
+/// How many bytes an answer may still grow by.
+struct Room(usize);
+
+impl Room {
+    /// Whether `entry` still fits. The first always does, and the last may reach beyond.
+    fn admits(&mut self, entry: &impl Message) -> bool {
+        let admitted = self.0 > 0;
+        self.0 = self.0.saturating_sub(entry.encoded_len());
+        admitted
     }
 }
 
@@ -192,9 +211,14 @@ fn count(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
 }
 
-/// What a scope and filters are to a page token.
-fn text_of(value: &impl std::fmt::Debug) -> String {
-    format!("{value:?}")
+/// What a filter is to a page token; none of those given is empty.
+fn text_of<T: ToString>(filter: Option<&T>) -> String {
+    filter.map(T::to_string).unwrap_or_default()
+}
+
+/// Whether a row can hold this time: the tables keep the years 1 to 9999.
+fn is_kept(at: Timestamp) -> bool {
+    (1..=9999).contains(&at.year())
 }
 
 /// Whose rows a request may see.

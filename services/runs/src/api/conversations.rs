@@ -69,13 +69,13 @@ async fn messages(
         .map(|(id, _)| (stream.as_str().to_owned(), *id))
         .collect();
     let records = Records::read(view, &asked).await?;
+    let mut room = view.room();
     let (mut entries, mut last) = (Vec::with_capacity(rows.len()), None);
     for (place, (_, log_offset)) in rows.iter().enumerate() {
         let Some(record) = records.get(place) else {
             break;
         };
-        last = Some(*log_offset);
-        entries.push(Message {
+        let entry = Message {
             message: Some(record.decode()?),
             occurred_at: Some(encode::timestamp(record.occurred_at)),
             recorded_at: Some(encode::timestamp(record.recorded_at)),
@@ -83,7 +83,12 @@ async fn messages(
             record_id: record.record_id.to_string(),
             position: record.position(&view.snapshot.cursors),
             conflicts: count(record.conflicts),
-        });
+        };
+        if !room.admits(&entry) {
+            break;
+        }
+        last = Some(*log_offset);
+        entries.push(entry);
     }
     let next = last.filter(|_| more || entries.len() < rows.len());
     Ok(Page { entries, next })

@@ -2,7 +2,7 @@
 
 use runledger_domain::digest::Digest;
 use runledger_domain::fault::Fault;
-use runledger_domain::ids::{AgentId, Name, SpaceId};
+use runledger_domain::ids::{AgentId, Name, RunId, SpaceId};
 use runledger_domain::run::Status;
 use runledger_domain::scope::Scope;
 use runledger_domain::time::Timestamp;
@@ -13,7 +13,7 @@ use runledger_service::page;
 use sqlx::AssertSqlSafe;
 
 use super::runs::{self, Row};
-use super::{Api, Page, View, database, parse, text_of, unknown_value};
+use super::{Api, Page, View, database, is_kept, parse, text_of, unknown_value};
 use crate::projector::label_digest;
 use crate::statements::{self, filter_runs};
 
@@ -66,6 +66,27 @@ impl Filters {
             to: see.optional_time("to", request.to),
             task: (!task.is_empty()).then_some(task),
         })
+    }
+
+    fn list(&self, scope: Scope) -> page::List {
+        let statuses: Vec<&str> = self.statuses.iter().map(|status| status.as_str()).collect();
+        let digits = self.labels.iter().flatten();
+        let digits = digits.flat_map(|byte| [byte >> 4, byte & 0xf]);
+        page::List::of(&[
+            "ListRuns",
+            &scope.to_string(),
+            &statuses.join(","),
+            &text_of(self.agent.as_ref()),
+            &text_of(self.space.as_ref()),
+            &digits
+                .map(|digit| char::from(b'a' + digit))
+                .collect::<String>(),
+            &text_of(self.tool.as_ref()),
+            &text_of(self.failed.as_ref()),
+            &text_of(self.from.as_ref()),
+            &text_of(self.to.as_ref()),
+            &text_of(self.task.as_ref()),
+        ])
     }
 
     /// The statement with the filters asked for and no others.
@@ -122,7 +143,7 @@ impl Filters {
             .iter()
             .map(|row| (row.sorted_at, row.run_id.clone()))
             .collect();
-        let entries = runs::answers(view, rows).await?;
+        let entries = runs::answers(view, rows, runs::METERS_IN_LIST_MAX).await?;
         let cut = entries.len() < places.len();
         let next = if more || cut {
             entries
@@ -135,6 +156,11 @@ impl Filters {
         };
         Ok(Page { entries, next })
     }
+}
+
+/// Whether a run can lie at this place.
+fn can_be((at, run_id): &Place) -> bool {
+    is_kept(*at) && RunId::parse(run_id.as_str()).is_ok()
 }
 
 /// The pattern for texts that contain `text`, taken literally.
@@ -162,8 +188,8 @@ impl Api {
             std::mem::take(&mut request.page_token),
         );
         let (filters, options) = parse(request.read.take(), |see| Filters::read(request, see))?;
-        let list = page::List::of(&["ListRuns", &scope.to_string(), &text_of(&filters)]);
-        let after: Option<Place> = list.place(&token)?;
+        let list = filters.list(scope);
+        let after = list.place_where(&token, can_be)?;
         let mut view = self.read(scope, &options).await?;
         let page = filters.page(&mut view, size, after.as_ref()).await?;
         let next_page_token = page
@@ -182,6 +208,23 @@ impl Api {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_that_no_row_has_is_no_place() {
+        let list = page::List::of(&["ListRuns"]);
+        let good = ("2026-01-01T00:00:00Z", "r1");
+        let bad = [
+            (good.0, "a\0b"),
+            (good.0, ""),
+            ("+262000-01-01T00:00:00Z", good.1),
+            ("0000-12-31T23:59:59Z", good.1),
+        ];
+        let place = |place| list.place_where(&list.token(&place).unwrap(), can_be);
+        assert!(place(good).is_ok());
+        for bad in bad {
+            assert!(place(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn a_text_is_searched_as_it_stands() {

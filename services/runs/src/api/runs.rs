@@ -17,8 +17,10 @@ use super::records::Records;
 use super::{Api, View, count, database, parse, run_not_found};
 use crate::statements;
 
-/// Most meters shown of one run, the first by name.
+/// Most meters shown of a run that is asked for alone, the first by name.
 const METERS_MAX: i64 = 256;
+/// Most meters shown of each run in a list.
+pub(super) const METERS_IN_LIST_MAX: i64 = 16;
 
 #[derive(FromRow)]
 pub(super) struct Row {
@@ -59,7 +61,7 @@ impl Api {
             .await
             .map_err(database)?;
         let row = row.ok_or_else(run_not_found)?;
-        let run = answers(&mut view, vec![row])
+        let run = answers(&mut view, vec![row], METERS_MAX)
             .await?
             .pop()
             .ok_or_else(run_not_found)?;
@@ -82,8 +84,13 @@ pub(super) async fn exists(view: &mut View, run_id: &RunId) -> Result<bool, Faul
         .map_err(database)
 }
 
-/// The runs of `rows`, or the first of them: as many as fit an answer, at least one.
-pub(super) async fn answers(view: &mut View, rows: Vec<Row>) -> Result<Vec<Run>, Fault> {
+/// The runs of `rows` with up to `meters_max` meters each, or the first of them: as many as fit an
+/// answer, at least one.
+pub(super) async fn answers(
+    view: &mut View,
+    rows: Vec<Row>,
+    meters_max: i64,
+) -> Result<Vec<Run>, Fault> {
     let mut asked: Vec<(String, Uuid)> = Vec::new();
     let mut places = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -104,7 +111,10 @@ pub(super) async fn answers(view: &mut View, rows: Vec<Row>) -> Result<Vec<Run>,
         }
         runs.push(answer(row, &records, started, ended)?);
     }
-    add_usage(view, &mut runs).await?;
+    add_usage(view, &mut runs, meters_max).await?;
+    let mut room = view.room();
+    let fitting = runs.iter().take_while(|run| room.admits(*run)).count();
+    runs.truncate(fitting);
     Ok(runs)
 }
 
@@ -148,14 +158,14 @@ fn answer(
     })
 }
 
-async fn add_usage(view: &mut View, runs: &mut [Run]) -> Result<(), Fault> {
+async fn add_usage(view: &mut View, runs: &mut [Run], meters_max: i64) -> Result<(), Fault> {
     let (tenant, mode) = (view.tenant(), view.mode());
     let ids: Vec<&str> = runs.iter().map(|run| run.run_id.as_str()).collect();
     let rows: Vec<(i64, String, i64, i64)> = sqlx::query_as(statements::SELECT_USAGE_TOTALS)
         .bind(tenant)
         .bind(mode)
         .bind(&ids)
-        .bind(METERS_MAX)
+        .bind(meters_max)
         .fetch_all(&mut **view.tx())
         .await
         .map_err(database)?;

@@ -12,7 +12,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::records::Records;
-use super::{Api, Page, View, count, database, parse, text_of};
+use super::{Api, Page, View, count, database, is_kept, parse, text_of};
 use crate::statements::{self, filter_occurrences};
 
 /// The rest of an occurrence's key: when it was due, the owner, the record.
@@ -71,9 +71,9 @@ impl Filters {
         let asked =
             asked.map_err(|error: runledger_domain::ids::InvalidId| Fault::internal(error))?;
         let records = Records::read(view, &asked).await?;
-        let mut entries = Vec::with_capacity(rows.len());
+        let (mut room, mut entries) = (view.room(), Vec::with_capacity(rows.len()));
         while let Some(record) = records.get(entries.len()) {
-            entries.push(Occurrence {
+            let entry = Occurrence {
                 occurrence: Some(record.decode()?),
                 occurred_at: Some(encode::timestamp(record.occurred_at)),
                 recorded_at: Some(encode::timestamp(record.recorded_at)),
@@ -81,7 +81,11 @@ impl Filters {
                 record_id: record.record_id.to_string(),
                 position: record.position(&view.snapshot.cursors),
                 conflicts: count(record.conflicts),
-            });
+            };
+            if !room.admits(&entry) {
+                break;
+            }
+            entries.push(entry);
         }
         let cut = entries.len() < rows.len();
         let last = entries
@@ -113,8 +117,16 @@ impl Api {
                 to,
             })
         })?;
-        let list = page::List::of(&["ListOccurrences", &scope.to_string(), &text_of(&filters)]);
-        let after: Option<Place> = list.place(&request.page_token)?;
+        let list = page::List::of(&[
+            "ListOccurrences",
+            &scope.to_string(),
+            filters.schedule.as_str(),
+            &text_of(filters.from.as_ref()),
+            &text_of(filters.to.as_ref()),
+        ]);
+        let after = list.place_where(&request.page_token, |(at, owner, _): &Place| {
+            is_kept(*at) && OwnerId::parse(owner.as_str()).is_ok()
+        })?;
         let mut view = self.read(scope, &options).await?;
         let page = filters.page(&mut view, size, after.as_ref()).await?;
         let next_page_token = page

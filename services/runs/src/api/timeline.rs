@@ -217,15 +217,21 @@ pub(super) async fn read(
         .map_err(database)?;
     rows.truncate(size as usize);
     let available = rows.first().map_or(0, |row| row.available);
-    let more = i64::try_from(rows.len()).is_ok_and(|read| read < available);
+    let mut more = i64::try_from(rows.len()).is_ok_and(|read| read < available);
     let (mut items, mut place) = (Vec::with_capacity(rows.len()), place.clone());
+    let mut room = view.room();
     for row in rows {
         // Every row's partition has a cursor: that is where the statement looked.
         let Some(position) = row.position(&view.snapshot.cursors) else {
             continue;
         };
+        let item = row.into_item(&position);
+        if !room.admits(&item) {
+            more = true;
+            break;
+        }
         place.pass(&position);
-        items.push((row.into_item(&position), place.clone()));
+        items.push((item, place.clone()));
     }
     Ok(Some(Items { items, more }))
 }

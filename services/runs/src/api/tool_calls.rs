@@ -88,7 +88,7 @@ impl Filters {
         let asked: Vec<(String, Uuid)> = ids.map(|id| (stream.as_str().to_owned(), id)).collect();
         let records = Records::read(view, &asked).await?;
         let (mut entries, mut place, mut last) = (Vec::with_capacity(rows.len()), 0, None);
-        let asked_for = rows.len();
+        let (mut room, asked_for) = (view.room(), rows.len());
         for row in rows {
             let end = place
                 + usize::from(row.started_record.is_some())
@@ -96,8 +96,13 @@ impl Filters {
             if !entries.is_empty() && !records.reach(end) {
                 break;
             }
-            last = Some(row.log_offset);
-            entries.push(answer(&self.run, row, &records, place)?);
+            let log_offset = row.log_offset;
+            let call = answer(&self.run, row, &records, place)?;
+            if !room.admits(&call) {
+                break;
+            }
+            last = Some(log_offset);
+            entries.push(call);
             place = end;
         }
         let next = last.filter(|_| more || entries.len() < asked_for);
@@ -133,7 +138,14 @@ impl Api {
             std::mem::take(&mut request.page_token),
         );
         let (filters, options) = parse(request.read.take(), |see| Filters::read(request, see))?;
-        let list = page::List::of(&["ListToolCalls", &scope.to_string(), &text_of(&filters)]);
+        let statuses: Vec<&str> = filters.statuses.iter().map(|one| one.as_str()).collect();
+        let list = page::List::of(&[
+            "ListToolCalls",
+            &scope.to_string(),
+            filters.run.as_str(),
+            &text_of(filters.tool.as_ref()),
+            &statuses.join(","),
+        ]);
         let after: Option<i64> = list.place(&token)?;
         let mut view = self.read(scope, &options).await?;
         let page = filters.page(&mut view, size, after).await?;

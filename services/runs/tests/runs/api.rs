@@ -14,7 +14,7 @@ use runledger_proto::run::v1::{
 
 use crate::facts::{
     at, call_end, call_start, end, message, occurrence, one_run, progress, record, scope, start,
-    started,
+    started, usage,
 };
 use crate::world::{Client, World, at_least};
 
@@ -489,6 +489,38 @@ async fn runs_are_found_by_every_filter_newest_first() {
         }
         assert_eq!(ids, expected, "{request:?}");
     }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_counts_notes_and_meters_too() {
+    let world = World::with(|config| config.api.page_bytes_max = 2_500).await;
+    let scope = scope(1);
+    let mut client = world.client(scope, Role::Viewer).await;
+    let note = "x".repeat(1_200);
+    let mut facts: Vec<Fact> = (0..6)
+        .map(|n| progress(&format!("r{n}"), Phase::Running, &note))
+        .collect();
+    facts.extend((0..20).map(|n| usage("r5", &format!("m{n}"), 1)));
+    let token = world.append(scope, 1, &facts).await;
+    let list = ListRunsRequest {
+        read: at_least(&token),
+        ..Default::default()
+    };
+    let page = client.list_runs(list).await.unwrap().into_inner();
+    let shown: Vec<_> = page
+        .runs
+        .iter()
+        .map(|run| (run.run_id.as_str(), run.usage.len()))
+        .collect();
+    assert_eq!(shown, [("r5", 16), ("r4", 0)]);
+    assert!(!page.next_page_token.is_empty());
+    let get = GetRunRequest {
+        run_id: "r5".into(),
+        read: None,
+    };
+    let run = client.get_run(get).await.unwrap().into_inner().run.unwrap();
+    assert_eq!(run.usage.len(), 20);
     world.stop().await;
 }
 
