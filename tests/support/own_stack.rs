@@ -42,7 +42,7 @@ impl OwnStack {
         let turn = turn(&root).await;
         let link = root.join("kafka");
         if !link.exists() {
-            std::os::unix::fs::symlink(&jars, link).expect("a link to the jars");
+            std::os::unix::fs::symlink("../kafka", link).expect("a link to the jars");
         }
         let ports = ["KAFKA", "CONTROLLER", "POSTGRES"].map(|name| (name, free_port()));
         let own = Self {
