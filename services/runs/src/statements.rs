@@ -114,7 +114,14 @@ mod tests {
         }
     }
 
-    const FILTERED: [(&str, &[(&str, &str)], &str); 2] = [
+    /// A statement, its filters by name, and the types of its parameters.
+    type Filtered = (
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static str,
+    );
+
+    const FILTERED: [Filtered; 2] = [
         (
             SELECT_RUNS,
             filter_runs::ALL,
