@@ -1,21 +1,26 @@
 //! The writing side: the fold of the log into the tables of the read model.
 
 use async_trait::async_trait;
+use metrics::counter;
 use runledger_domain::log::Family;
 use runledger_projection::{Applied, ApplyError, Projection};
 use sqlx::PgConnection;
 
+mod counted;
 mod fold;
 mod identity;
 mod load;
 mod rows;
 mod write;
 
+use counted::Counted;
 pub(crate) use write::label_digest;
 
-/// The projection of runs. Keeps nothing between batches: the tables are its memory.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Runs;
+/// The projection of runs. Keeps nothing of a batch: the tables are its memory.
+#[derive(Clone, Debug, Default)]
+pub struct Runs {
+    counted: Counted,
+}
 
 /// What this read model reads.
 pub const FAMILIES: &[Family] = &[Family::Run, Family::Schedule, Family::Message];
@@ -26,8 +31,12 @@ impl Projection for Runs {
         FAMILIES
     }
 
-    async fn apply(&mut self, tx: &mut PgConnection, batch: &[Applied]) -> Result<(), ApplyError> {
-        let settled = identity::settle(tx, batch).await?;
+    async fn apply(
+        &mut self,
+        tx: &mut PgConnection,
+        applied: &[Applied],
+    ) -> Result<(), ApplyError> {
+        let settled = identity::settle(tx, applied).await?;
         let mut batch = fold::Batch::new(&settled.fresh, &settled.conflicts);
         load::states(tx, &mut batch).await?;
         batch.fold(&settled.fresh);
@@ -38,6 +47,29 @@ impl Projection for Runs {
         write::usage(tx, &batch).await?;
         write::late(tx, &batch).await?;
         // Last, because its rows alone are shared with other processes: they stay locked from here on.
-        write::runs(tx, &batch).await
+        write::runs(tx, &batch).await?;
+        self.count(&settled.contradicting, &batch);
+        self.counted
+            .pass(applied.iter().map(|applied| &applied.position));
+        Ok(())
+    }
+}
+
+impl Runs {
+    fn count(&self, contradicting: &[&Applied], batch: &fold::Batch<'_>) {
+        let of = |records: &[&Applied]| {
+            self.counted
+                .of(records.iter().map(|applied| &applied.position))
+        };
+        let (misplaced, unknown): (Vec<&Applied>, Vec<&Applied>) = batch
+            .unknown
+            .iter()
+            .partition(|applied| applied.fact.is_some());
+        counter!("runledger_runs_conflicts_total").increment(of(contradicting));
+        counter!("runledger_runs_late_facts_total").increment(of(&batch.late));
+        counter!("runledger_runs_unknown_records_total", "type" => "misplaced")
+            .increment(of(&misplaced));
+        counter!("runledger_runs_unknown_records_total", "type" => "unknown")
+            .increment(of(&unknown));
     }
 }

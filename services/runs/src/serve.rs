@@ -90,7 +90,7 @@ pub async fn serve_projector_on(
     let (told, mut tells) = watch::channel(runledger_projection::Health::default());
     let options = config.projection.clone();
     supervisor.spawn(Stage::Work, "runs projector", |stop| {
-        runledger_projection::run(log, pool, Runs, options, clock, told, stop)
+        runledger_projection::run(log, pool, Runs::default(), options, clock, told, stop)
     });
     supervisor.spawn(Stage::Watch, "runs projector metrics", |stop| {
         metrics.serve(stop)

@@ -1,7 +1,6 @@
 //! What a batch's new records make of the rows they touch. Pure: rows come in as they were loaded
 //! and leave as they are to be written.
 
-use metrics::counter;
 use runledger_domain::Fact;
 use runledger_domain::ids::{RunId, ScheduleId};
 use runledger_domain::log::Family;
@@ -127,6 +126,8 @@ pub(super) struct Batch<'a> {
     pub(super) occurrences: Vec<(&'a Applied, &'a OccurrenceRecorded)>,
     /// Records that came after their run had ended.
     pub(super) late: Vec<&'a Applied>,
+    /// Records that were not folded.
+    pub(super) unknown: Vec<&'a Applied>,
 }
 
 impl<'a> Batch<'a> {
@@ -176,6 +177,7 @@ impl<'a> Batch<'a> {
             messages: Rows::new(messages),
             occurrences: Vec::new(),
             late: Vec::new(),
+            unknown: Vec::new(),
         };
         batch.touch(fresh, conflicts);
         batch
@@ -227,14 +229,12 @@ impl<'a> Batch<'a> {
                 applied.record.id,
             )
         });
-        counter!("runledger_runs_late_facts_total").increment(self.late.len() as u64);
     }
 
     /// A type that this version does not know, or a fact in a stream where it does not belong: it
     /// is kept, and its run has heard of it.
     fn fold_unknown(&mut self, applied: &'a Applied) {
-        counter!("runledger_runs_unknown_records_total", "type" => if applied.fact.is_some() { "misplaced" } else { "unknown" })
-            .increment(1);
+        self.unknown.push(applied);
         let run =
             run_of(applied).and_then(|run| self.runs.get_mut((applied.record.scope, run, "")));
         if run.is_some_and(|run| run.state.heed()) {

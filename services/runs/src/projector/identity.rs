@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use metrics::counter;
 use runledger_domain::digest::Digest;
 use runledger_domain::ids::{RecordId, TenantId};
 use runledger_domain::log::Family;
@@ -33,6 +32,8 @@ pub(super) struct Settled<'a> {
     /// The records that went in, in the order of the batch.
     pub(super) fresh: Vec<&'a Applied>,
     pub(super) conflicts: Vec<Conflict>,
+    /// The copies that contradict a record.
+    pub(super) contradicting: Vec<&'a Applied>,
 }
 
 /// Copies with another content of a record that names a run.
@@ -88,7 +89,11 @@ pub(super) async fn settle<'a>(
     });
     let conflicts = count_conflicts(connection, &copies).await?;
     let fresh = batch.iter().filter(|applied| is_new(applied)).collect();
-    Ok(Settled { fresh, conflicts })
+    Ok(Settled {
+        fresh,
+        conflicts,
+        contradicting: copies,
+    })
 }
 
 fn column<'a, T>(records: &[&'a Applied], pick: impl Fn(&'a Applied) -> T) -> Vec<T> {
@@ -174,7 +179,6 @@ async fn count_conflicts(
         .iter()
         .map(|copy| signed(copy.position.offset))
         .collect();
-    counter!("runledger_runs_conflicts_total").increment(copies.len() as u64);
     let rows: Vec<(Uuid, String, Option<String>, Timestamp, i64)> =
         sqlx::query_as(statements::UPDATE_CONFLICTING_RECORDS)
             .bind(&identities.scopes.tenants)

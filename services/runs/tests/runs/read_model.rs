@@ -106,7 +106,7 @@ fn log(scope: Scope, events: &[Event]) -> BTreeMap<Partition, Vec<Applied>> {
 /// One transaction.
 async fn apply(pool: &PgPool, batch: &[Applied]) {
     let mut tx = pool.begin().await.unwrap();
-    Runs.apply(&mut tx, batch).await.unwrap();
+    Runs::default().apply(&mut tx, batch).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -128,7 +128,7 @@ async fn apply_interleaved(
                 break;
             };
             let records = log.get_mut(&partition).unwrap();
-            let count = (choices.next().unwrap() % 6).min(records.len());
+            let count = (1 + choices.next().unwrap() % 6).min(records.len());
             batch.extend(records.drain(..count));
             if records.is_empty() {
                 log.remove(&partition);
