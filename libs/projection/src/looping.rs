@@ -172,7 +172,7 @@ impl<P: Projection> Worker<P> {
             };
             match event {
                 Event::Assigned(partitions) => self.take_up(partitions).await?,
-                Event::Revoked(partitions) => self.let_go(&partitions).await,
+                Event::Revoked(partitions) => self.let_go(&partitions),
                 Event::Records => self.apply_queued().await?,
                 Event::Failed(error) => return Err(Error::Log(error)),
             }
@@ -204,10 +204,7 @@ impl<P: Projection> Worker<P> {
 
     /// Loads the cursors of new partitions and begins to fetch at the last record of each.
     async fn take_up(&mut self, partitions: Vec<Partition>) -> Result<(), Error> {
-        let (pool, generation) = (&self.pool, self.generation);
-        let load =
-            || async { store::load(&mut *pool.acquire().await?, generation, &partitions).await };
-        let Some(cursors) = self.weather.outlast("load the cursors", load).await? else {
+        let Some(cursors) = self.load(&partitions).await? else {
             return Ok(());
         };
         let starts = cursors
@@ -221,23 +218,36 @@ impl<P: Projection> Worker<P> {
                 .insert(cursor.partition, Owned { cursor, recognised });
         }
         self.subscription.start(starts);
-        gauge!("runledger_projection_partitions", "projection" => self.options.name.clone())
-            .set(u32::try_from(self.owned.len()).unwrap_or(u32::MAX));
+        self.count_partitions();
         self.weather.clear();
         Ok(())
     }
 
-    async fn let_go(&mut self, partitions: &[Partition]) {
-        let gone: Vec<Cursor> = partitions
-            .iter()
-            .filter_map(|partition| self.owned.remove(partition))
-            .map(|owned| owned.cursor)
-            .collect();
-        for cursor in &gone {
-            info!(partition = %cursor.partition, next_offset = cursor.next_offset, "partition let go");
+    fn let_go(&mut self, partitions: &[Partition]) {
+        for partition in partitions {
+            if let Some(Owned { cursor, .. }) = self.owned.remove(partition) {
+                info!(%partition, next_offset = cursor.next_offset, "partition let go");
+            }
         }
+        self.count_partitions();
+    }
+
+    fn count_partitions(&self) {
         gauge!("runledger_projection_partitions", "projection" => self.options.name.clone())
             .set(u32::try_from(self.owned.len()).unwrap_or(u32::MAX));
+    }
+
+    /// The cursors as the database has them. `None`: the shutdown came first.
+    async fn load(&self, partitions: &[Partition]) -> Result<Option<Vec<Cursor>>, Error> {
+        let load = || async {
+            store::load(
+                &mut *self.pool.acquire().await?,
+                self.generation,
+                partitions,
+            )
+            .await
+        };
+        self.weather.outlast("load the cursors", load).await
     }
 
     /// Applies what is queued, one batch.
@@ -354,10 +364,7 @@ impl<P: Projection> Worker<P> {
     async fn was_committed(&self, batch: &Batch) -> Result<bool, Error> {
         let partitions: Vec<Partition> =
             batch.after.iter().map(|cursor| cursor.partition).collect();
-        let (pool, generation) = (&self.pool, self.generation);
-        let load =
-            || async { store::load(&mut *pool.acquire().await?, generation, &partitions).await };
-        let Some(now) = self.weather.outlast("load the cursors", load).await? else {
+        let Some(now) = self.load(&partitions).await? else {
             return Ok(false);
         };
         Ok(batch.after.iter().all(|after| {
@@ -378,6 +385,7 @@ impl<P: Projection> Worker<P> {
             counter!("runledger_projection_ownership_lost_total", "projection" => self.options.name.clone())
                 .increment(1);
         }
+        self.count_partitions();
         batch.drop_partitions(lost);
     }
 
