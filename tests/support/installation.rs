@@ -197,6 +197,16 @@ impl Installation {
     }
 }
 
+impl Drop for Installation {
+    /// A failed story leaves its logs, and says where.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.folder.disable_cleanup(true);
+            eprintln!("logs are kept in {}", self.folder.path().display());
+        }
+    }
+}
+
 fn user(kind: Kind) -> &'static str {
     match kind {
         Kind::Ingest => "runledger_keys",

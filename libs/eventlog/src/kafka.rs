@@ -23,10 +23,10 @@ mod config;
 mod consumer;
 mod core;
 mod create;
+mod membership;
 mod orders;
 mod producer;
 mod reader;
-mod rebalance;
 
 pub use config::{Compression, Config};
 use core::Core;

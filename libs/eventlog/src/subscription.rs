@@ -157,6 +157,8 @@ struct State {
     /// Counts assignments: a `start` must not be taken for a later assignment of the partition.
     epoch: u64,
     assigned: BTreeMap<Partition, Assignment>,
+    /// The group is about to say anew whose the partitions are; nothing is taken until then.
+    held: bool,
 }
 
 struct Assignment {
@@ -249,6 +251,13 @@ impl Shared {
         self.changed.notify_one();
     }
 
+    /// Begins or ends a time in which queued records stay where they are, so that those whose
+    /// partition moves are not applied by two.
+    pub(crate) fn hold(&self, held: bool) {
+        self.lock().held = held;
+        self.changed.notify_one();
+    }
+
     pub(crate) fn failed(&self, error: Error) {
         self.lock().events.push_back(Event::Failed(error));
         self.changed.notify_one();
@@ -316,7 +325,8 @@ impl Shared {
             }
             return Some(event);
         }
-        (std::mem::take(&mut state.fresh) && state.queued > 0).then_some(Event::Records)
+        let tell = !state.held && std::mem::take(&mut state.fresh) && state.queued > 0;
+        tell.then_some(Event::Records)
     }
 
     fn admit(&self, at: Vec<(Partition, u64)>) -> Vec<(Partition, u64, u64)> {
@@ -334,7 +344,7 @@ impl Shared {
         let mut taken = Vec::with_capacity(records_max.min(state.queued));
         let mut bytes = 0;
         let mut full = false;
-        while !full && taken.len() < records_max && taken.len() < state.queued {
+        while !state.held && !full && taken.len() < records_max && taken.len() < state.queued {
             let Some(partition) = next_in_turn(&state.queues, state.last) else {
                 break;
             };

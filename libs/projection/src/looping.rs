@@ -182,8 +182,8 @@ impl<P: Projection> Worker<P> {
     /// Once a second: how far behind, how far on, and whether the log is there.
     fn look_around(&mut self) {
         self.report_lag();
-        self.hint();
         if self.log.healthy() {
+            self.hint();
             self.weather.clear();
         } else {
             self.weather.cloud();

@@ -169,17 +169,38 @@ impl Config {
         config
     }
 
+    /// A client that belongs to a group and does nothing else. The group's own name is left to the
+    /// offsets that the fetching client commits: Kafka takes those of a stranger only for a group
+    /// without members.
+    ///
+    /// Its name in the group says what it follows: a member that came back under its old name
+    /// with other topics would be dealt the old ones.
     pub(super) fn member(&self, options: &SubscriptionOptions) -> ClientConfig {
         let session_ms = self.session_timeout.as_millis();
+        let mut families: Vec<&str> = options.families.iter().map(|one| one.as_str()).collect();
+        families.sort_unstable();
+        let name = format!("{}.{}", options.instance, families.join("-"));
+        let mut config = self.consumer();
+        config
+            .set("group.id", format!("{}.members", options.group))
+            .set("group.instance.id", name)
+            .set("group.protocol", "classic")
+            .set("partition.assignment.strategy", "range")
+            .set("session.timeout.ms", session_ms.to_string())
+            // Everyone joins a round within this; it is what a round costs.
+            .set(
+                "heartbeat.interval.ms",
+                (session_ms / 12).max(1).to_string(),
+            );
+        config
+    }
+
+    /// A client that fetches what it is told to, and commits how far lag tools may take it to be.
+    pub(super) fn fetcher(&self, options: &SubscriptionOptions) -> ClientConfig {
         let queue_kbytes = (options.queue_bytes.div_ceil(1024)).clamp(1_024, 65_536);
         let mut config = self.consumer();
         config
             .set("group.id", &options.group)
-            .set("group.instance.id", &options.instance)
-            .set("group.protocol", "classic")
-            .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", session_ms.to_string())
-            .set("heartbeat.interval.ms", (session_ms / 4).max(1).to_string())
             .set("fetch.wait.max.ms", self.fetch_wait.as_millis().to_string())
             // The client's default of a second would be felt after every pause of a busy reader.
             .set("fetch.queue.backoff.ms", "10")

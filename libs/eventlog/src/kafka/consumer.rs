@@ -1,26 +1,26 @@
-//! A member of a consumer group: one thread that polls, and nothing else touches the consumer.
+//! Following the log: one thread that polls, and nothing else touches its clients.
 //!
-//! The group's assignments are answered at once and with nothing: a member that kept the group
-//! waiting until its reader has loaded cursors would hold up everyone's rebalance. Partitions are
-//! added later, at real offsets, when the reader starts them.
+//! One client belongs to the group and learns what this member is dealt, the other fetches. So the
+//! group never waits for a reader that loads cursors: partitions are added to what is fetched
+//! later, at real offsets, when the reader starts them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::{Gauge, gauge};
-use rdkafka::TopicPartitionList;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{ClientContext, TopicPartitionList};
 use runledger_domain::ids::Incarnation;
 use runledger_domain::log::{Family, Partition};
 
 use super::core::{Core, Seldom};
+use super::membership::{Membership, Named, Said};
 use super::orders::{Desk, Handle};
 use super::reader::{add, fault, is_out_of_range, stored};
-use super::rebalance::{Context, Move};
 use crate::error::Error;
 use crate::subscription::{Level, Shared, Subscription, SubscriptionOptions, count};
 
@@ -29,6 +29,8 @@ const DOING: &str = "following the log";
 const POLL: Duration = Duration::from_millis(100);
 /// How long one poll waits while the reader may start or make room for a partition.
 const POLL_BUSY: Duration = Duration::from_millis(5);
+/// How long the group is not looked at while there is something to fetch.
+const GLANCE: Duration = Duration::from_millis(20);
 /// How long a partition that was given up is left alone, and between two tries after trouble.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -40,13 +42,18 @@ pub(super) fn subscribe(
         doing: DOING,
         source,
     };
+    let membership =
+        Membership::new(&core.config, &options).map_err(|error| refused(error.into()))?;
     let context = Context::default();
-    let consumer = BaseConsumer::from_config_and_context(&core.config.member(&options), context)
+    let consumer = BaseConsumer::from_config_and_context(&core.config.fetcher(&options), context)
         .map_err(|error| refused(error.into()))?;
     let shared = Shared::new(&options);
     let desk = Arc::new(Desk::default());
     let member = Member {
         core: Arc::clone(core),
+        membership,
+        glanced: Instant::now(),
+        held: false,
         consumer,
         shared: Arc::clone(&shared),
         desk: Arc::clone(&desk),
@@ -78,6 +85,12 @@ enum Fetch {
 
 struct Member {
     core: Arc<Core>,
+    membership: Membership,
+    /// When the group was last looked at.
+    glanced: Instant,
+    /// The group is between two deals.
+    held: bool,
+    /// Fetches; belongs to nobody.
     consumer: BaseConsumer<Context>,
     shared: Arc<Shared>,
     desk: Arc<Desk>,
@@ -132,8 +145,8 @@ impl Member {
             .iter()
             .map(|family| self.core.topics.name(*family))
             .collect();
-        self.consumer
-            .subscribe(&topics)
+        self.membership
+            .join(&topics)
             .map_err(|error| fault(DOING, "", error))?;
         Ok(())
     }
@@ -156,24 +169,26 @@ impl Member {
         self.obey()?;
         self.announce()?;
         let busy = self.resume()?;
-        let polled = self.consumer.poll(if busy { POLL_BUSY } else { POLL });
-        let trouble = match polled {
+        let wait = if busy || self.held { POLL_BUSY } else { POLL };
+        if self.partitions.is_empty() {
+            return self.follow_group(wait);
+        }
+        if self.glanced.elapsed() >= GLANCE {
+            self.follow_group(Duration::ZERO)?;
+        }
+        self.fetch_one(wait)
+    }
+
+    fn fetch_one(&mut self, wait: Duration) -> Result<(), End> {
+        match self.consumer.poll(wait) {
             Some(Ok(message)) => {
                 let full = queue(&self.core, &self.shared, &mut self.partitions, &message);
                 drop(message);
-                if let Some(partition) = full {
-                    self.pause(partition)?;
-                }
-                None
+                full.map_or(Ok(()), |partition| self.pause(partition))
             }
-            Some(Err(error)) => Some(error),
-            None => None,
-        };
-        if let Some(error) = trouble {
-            self.judge(error)?;
+            Some(Err(error)) => self.judge(error),
+            None => Ok(()),
         }
-        self.follow_moves();
-        Ok(())
     }
 
     fn obey(&mut self) -> Result<(), End> {
@@ -194,34 +209,57 @@ impl Member {
     }
 }
 
-/// Rebalances.
+/// Moves of partitions.
 impl Member {
-    fn follow_moves(&mut self) {
-        loop {
-            let Some(next) = self.consumer.context().moves().pending.pop_front() else {
-                return;
-            };
-            match next {
-                Move::Assign(named) => {
-                    let ours = self.ours(&named);
-                    self.unannounced.extend(ours);
-                }
-                Move::Revoke(named) => {
-                    let gone = self.ours(&named);
-                    for partition in &gone {
-                        self.partitions.remove(partition);
-                    }
-                    self.unannounced
-                        .retain(|partition| !gone.contains(partition));
-                    self.shared.revoked(gone);
-                    self.count_paused();
-                }
+    fn follow_group(&mut self, wait: Duration) -> Result<(), End> {
+        let polled = self.membership.poll(wait);
+        self.glanced = Instant::now();
+        match polled {
+            Ok(Some(Said::Hold)) => {
+                self.hold(true);
+                Ok(())
             }
+            Ok(Some(Said::Dealt(dealt))) => self.follow_deal(&dealt),
+            Ok(None) => Ok(()),
+            Err(error) => self.judge(error),
         }
     }
 
-    fn ours(&self, named: &[(String, i32)]) -> Vec<Partition> {
-        let ours = |(topic, number): &(String, i32)| {
+    /// Lets go of what is no longer this member's, and takes up what is new. What stays is not
+    /// disturbed.
+    fn follow_deal(&mut self, dealt: &[Named]) -> Result<(), End> {
+        let dealt = self.ours(dealt);
+        let mut gone = Vec::new();
+        for (partition, fetch) in &self.partitions {
+            if !dealt.contains(partition) {
+                if let Fetch::Running { .. } = fetch {
+                    self.stop(*partition)?;
+                }
+                gone.push(*partition);
+            }
+        }
+        self.partitions
+            .retain(|partition, _| dealt.contains(partition));
+        self.unannounced
+            .retain(|partition| dealt.contains(partition));
+        for partition in dealt {
+            if !self.partitions.contains_key(&partition) && !self.unannounced.contains(&partition) {
+                self.unannounced.push(partition);
+            }
+        }
+        self.shared.revoked(gone);
+        self.hold(false);
+        self.count_paused();
+        Ok(())
+    }
+
+    fn hold(&mut self, held: bool) {
+        self.held = held;
+        self.shared.hold(held);
+    }
+
+    fn ours(&self, named: &[Named]) -> Vec<Partition> {
+        let ours = |(topic, number): &Named| {
             Some(Partition {
                 family: self.core.topics.family(topic)?,
                 number: u32::try_from(*number).ok()?,
@@ -297,26 +335,14 @@ impl Member {
         let list = self.list([(partition, offset)])?;
         self.consumer
             .incremental_assign(&list)
-            .map_err(|error| self.fault(partition, error))?;
-        self.consumer
-            .context()
-            .moves()
-            .fetching
-            .insert(self.named(partition));
-        Ok(())
+            .map_err(|error| self.fault(partition, error))
     }
 
     fn stop(&self, partition: Partition) -> Result<(), End> {
-        self.consumer
-            .context()
-            .moves()
-            .fetching
-            .remove(&self.named(partition));
         let list = self.list([(partition, 0)])?;
         self.consumer
             .incremental_unassign(&list)
-            .map_err(|error| self.fault(partition, error))?;
-        Ok(())
+            .map_err(|error| self.fault(partition, error))
     }
 
     /// Lets go of a partition whose cursor another owner moved. The group may still take it for
@@ -456,7 +482,7 @@ impl Member {
         Ok(())
     }
 
-    fn named(&self, partition: Partition) -> (String, i32) {
+    fn named(&self, partition: Partition) -> Named {
         (
             self.core.topics.name(partition.family).to_owned(),
             i32::try_from(partition.number).unwrap_or(i32::MAX),
@@ -484,6 +510,22 @@ impl Member {
         End::Failed(fault(DOING, self.core.topics.name(partition.family), error))
     }
 }
+
+/// What the fetching client calls back.
+#[derive(Default)]
+struct Context {
+    seldom: Seldom,
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if self.seldom.now() {
+            tracing::warn!(%error, reason, "a subscription has trouble with Kafka");
+        }
+    }
+}
+
+impl ConsumerContext for Context {}
 
 /// The library says Ok to a list whose elements failed.
 fn each(list: &TopicPartitionList) -> KafkaResult<()> {

@@ -8,6 +8,8 @@ mod cases;
 #[cfg(test)]
 mod given;
 #[cfg(test)]
+mod members;
+#[cfg(test)]
 mod refusals;
 
 macro_rules! contract {
