@@ -8,13 +8,15 @@ use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanExporter, TracerProviderBuilder};
 use serde::Deserialize;
-use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// How long one export of spans, and the last one at the end, may take.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Logged and traced from `info` on, whatever the filter says, while spans are exported.
+const EXPORT_STANDS_ON: [&str; 4] = ["h2=info", "hyper=info", "hyper_util=info", "tower=info"];
 
 /// Section `[telemetry]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -112,7 +114,14 @@ fn install(
     role: &str,
     traces: Option<TracerProviderBuilder>,
 ) -> Result<Guard, Error> {
-    let filter = EnvFilter::try_new(&config.filter).map_err(Error::Filter)?;
+    let mut filter = EnvFilter::try_new(&config.filter).map_err(Error::Filter)?;
+    if traces.is_some() {
+        // The export itself is gRPC: tracing what it stands on would trace the export for ever. One
+        // filter for all layers, since a layer's own is decided apart from the span it is about.
+        for quiet in EXPORT_STANDS_ON {
+            filter = filter.add_directive(quiet.parse().map_err(Error::Filter)?);
+        }
+    }
     let provider = traces.map(|traces| {
         let resource = Resource::builder()
             .with_service_name(format!("runledger-{role}"))
@@ -126,10 +135,6 @@ fn install(
             .with_location(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
-            // The export itself is gRPC: tracing what lies below us would trace the export for ever.
-            .with_filter(filter_fn(|metadata| {
-                metadata.target().starts_with("runledger")
-            }))
     });
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match config.format {
