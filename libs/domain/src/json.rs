@@ -311,24 +311,33 @@ fn write_object(
     Ok(())
 }
 
-/// Writes a string token with the least escapes, as RFC 8785 asks.
+/// Writes a string token with the least escapes, as RFC 8785 asks. What needs none, which is nearly
+/// all, is copied in runs.
 fn write_string(text: &str, out: &mut String) {
     use fmt::Write as _;
     out.push('"');
-    for character in text.chars() {
-        let written = match character {
-            '"' => out.write_str("\\\""),
-            '\\' => out.write_str("\\\\"),
-            '\u{8}' => out.write_str("\\b"),
-            '\t' => out.write_str("\\t"),
-            '\n' => out.write_str("\\n"),
-            '\u{c}' => out.write_str("\\f"),
-            '\r' => out.write_str("\\r"),
-            control if control < ' ' => write!(out, "\\u{:04x}", u32::from(control)),
-            other => out.write_char(other),
+    let mut rest = text;
+    while let Some(at) = rest
+        .bytes()
+        .position(|byte| byte < b' ' || b"\"\\".contains(&byte))
+    {
+        let (plain, escaped) = rest.split_at(at);
+        out.push_str(plain);
+        let (control, after) = escaped.split_at(1);
+        let written = match control {
+            "\"" => out.write_str("\\\""),
+            "\\" => out.write_str("\\\\"),
+            "\u{8}" => out.write_str("\\b"),
+            "\t" => out.write_str("\\t"),
+            "\n" => out.write_str("\\n"),
+            "\u{c}" => out.write_str("\\f"),
+            "\r" => out.write_str("\\r"),
+            other => write!(out, "\\u{:04x}", other.as_bytes()[0]),
         };
         debug_assert!(written.is_ok(), "writing to a String cannot fail");
+        rest = after;
     }
+    out.push_str(rest);
     out.push('"');
 }
 

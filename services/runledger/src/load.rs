@@ -15,6 +15,7 @@ mod copy;
 mod driver;
 mod figures;
 mod ground;
+mod nothing;
 
 use driver::{Job, Measured, Pace};
 

@@ -28,6 +28,12 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use cli::{Cli, Command, DirectoryCommand, Runs};
+use mimalloc::MiMalloc;
+
+/// A call allocates and frees on several threads, which the C library's allocator pays for with
+/// locks.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {

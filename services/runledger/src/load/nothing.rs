@@ -1,0 +1,90 @@
+//! What single appends are measured against: an rpc that takes the same requests, gives answers of the same size
+//! and does nothing. What is left of the difference is ours: keys, limits, judging, hashing, and the log.
+
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+
+use futures::Stream;
+use futures::stream;
+use runledger_proto::common::v1::append_result::{Accepted, Outcome};
+use runledger_proto::common::v1::{AppendResult, Position};
+use runledger_proto::run::v1::tool_call_ingest_service_server::{
+    ToolCallIngestService, ToolCallIngestServiceServer,
+};
+use runledger_proto::run::v1::{
+    ToolCallIngestServiceAppendRequest, ToolCallIngestServiceAppendResponse,
+    ToolCallIngestServiceAppendStreamRequest, ToolCallIngestServiceAppendStreamResponse,
+};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::ground::Ground;
+use crate::remote::Remote;
+
+/// As long as a token of one position.
+const TOKEN_CHARS: usize = 64;
+
+/// A server that does nothing, until it is dropped.
+pub(super) struct Nothing {
+    /// Clients of this ground whose appends go here.
+    pub(super) remote: Remote,
+    _server: JoinSet<Result<(), tonic::transport::Error>>,
+}
+
+impl Nothing {
+    pub(super) async fn serve(ground: &Ground) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let mut remote = ground.remote.clone();
+        remote.endpoints.ingest = format!("http://{}", listener.local_addr()?);
+        let mut server = JoinSet::new();
+        server.spawn(
+            Server::builder()
+                .add_service(ToolCallIngestServiceServer::new(Idle))
+                .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))),
+        );
+        Ok(Self {
+            remote,
+            _server: server,
+        })
+    }
+}
+
+struct Idle;
+
+#[tonic::async_trait]
+impl ToolCallIngestService for Idle {
+    async fn append(
+        &self,
+        request: Request<ToolCallIngestServiceAppendRequest>,
+    ) -> Result<Response<ToolCallIngestServiceAppendResponse>, Status> {
+        let accepted = |id| AppendResult {
+            id,
+            outcome: Some(Outcome::Accepted(Accepted {
+                position: Some(Position::default()),
+            })),
+        };
+        let facts = request.into_inner().facts;
+        Ok(Response::new(ToolCallIngestServiceAppendResponse {
+            results: facts.into_iter().map(|fact| accepted(fact.id)).collect(),
+            token: "0".repeat(TOKEN_CHARS),
+        }))
+    }
+
+    type AppendStreamStream = Pin<
+        Box<
+            dyn Stream<Item = Result<ToolCallIngestServiceAppendStreamResponse, Status>>
+                + Send
+                + 'static,
+        >,
+    >;
+
+    async fn append_stream(
+        &self,
+        _: Request<Streaming<ToolCallIngestServiceAppendStreamRequest>>,
+    ) -> Result<Response<Self::AppendStreamStream>, Status> {
+        Ok(Response::new(Box::pin(stream::empty())))
+    }
+}
