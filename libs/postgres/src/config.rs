@@ -45,6 +45,16 @@ const KEEPALIVES: [(&str, &str); 3] = [
 /// A pool that connects when it is first used, so that a role starts while the database is away.
 /// `application` shows in `pg_stat_activity`; unqualified names are looked up in `schema`.
 pub fn connect(config: &Config, application: &str, schema: &str) -> Result<PgPool, sqlx::Error> {
+    connect_with(config, application, schema, &[])
+}
+
+/// The same, with more settings of the server for every connection.
+pub fn connect_with(
+    config: &Config,
+    application: &str,
+    schema: &str,
+    settings: &[(&str, &str)],
+) -> Result<PgPool, sqlx::Error> {
     let ssl_mode: PgSslMode = config.ssl_mode.parse()?;
     let options = PgConnectOptions::new_without_pgpass()
         .host(&config.host)
@@ -63,7 +73,10 @@ pub fn connect(config: &Config, application: &str, schema: &str) -> Result<PgPoo
                 millis(IDLE_IN_TRANSACTION_TIMEOUT),
             ),
         ])
-        .options(KEEPALIVES);
+        .options(KEEPALIVES)
+        // Compiling a statement takes longer than any of ours runs.
+        .options([("jit", "off")])
+        .options(settings.iter().copied());
     Ok(PgPoolOptions::new()
         .max_connections(config.connections_max)
         .acquire_timeout(config.acquire_timeout)

@@ -111,20 +111,18 @@ pub async fn serve_projector_on(
 }
 
 /// The writer's pool. Every statement of the projector goes by a key, and its plans are made while
-/// tables are still small: without these settings Postgres would choose to read whole tables then,
-/// and go on doing so when they have grown.
+/// tables are still small: without the first settings Postgres would choose to read whole tables
+/// then, and go on doing so when they have grown. Without the last it would plan every batch anew,
+/// which costs more than a small batch does.
 fn writer(config: &runledger_postgres::Config) -> Result<PgPool, Error> {
-    let pool = runledger_postgres::connect(config, "runledger runs projector", SCHEMA)
-        .map_err(Error::Database)?;
     let by_key = [
         ("enable_seqscan", "off"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
-        ("jit", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
     ];
-    let options = pool.connect_options().as_ref().clone().options(by_key);
-    pool.set_connect_options(options);
-    Ok(pool)
+    runledger_postgres::connect_with(config, "runledger runs projector", SCHEMA, &by_key)
+        .map_err(Error::Database)
 }
 
 /// Starts the api, which asks Kafka where the log ends.

@@ -13,6 +13,8 @@ use crate::wire::TOPIC_BYTES_MAX;
 const PARTITIONS_MAX: u32 = 32;
 const QUEUE_BYTES_MIN: usize = 2 * TOPIC_BYTES_MAX;
 const QUEUE_BYTES_MAX: usize = 1 << 30;
+/// A fetch that finds this much is answered without waiting for more.
+const FETCH_BYTES_MIN: usize = 256 << 10;
 
 /// How to reach Kafka. Every field has a default; unknown ones are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +42,7 @@ pub struct Config {
     /// How long a member of a group may be silent before its partitions go to others.
     #[serde(with = "humantime_serde")]
     pub session_timeout: Duration,
-    /// How long the broker may hold a fetch that finds nothing.
+    /// How long the broker may hold a fetch that finds little. Latency, against the broker's time.
     #[serde(with = "humantime_serde")]
     pub fetch_wait: Duration,
 }
@@ -66,7 +68,7 @@ impl Default for Config {
             compression: Compression::None,
             request_timeout: Duration::from_secs(5),
             session_timeout: Duration::from_secs(6),
-            fetch_wait: Duration::from_millis(100),
+            fetch_wait: Duration::from_millis(10),
         }
     }
 }
@@ -201,6 +203,8 @@ impl Config {
         let mut config = self.consumer();
         config
             .set("group.id", &options.group)
+            // Answered at once, a busy log would be fetched record by record.
+            .set("fetch.min.bytes", FETCH_BYTES_MIN.to_string())
             .set("fetch.wait.max.ms", self.fetch_wait.as_millis().to_string())
             // The client's default of a second would be felt after every pause of a busy reader.
             .set("fetch.queue.backoff.ms", "10")

@@ -10,7 +10,7 @@ use super::Cursors;
 use crate::store;
 
 /// Between polls while a read waits for its token.
-const EAGER: Duration = Duration::from_millis(4);
+const EAGER: Duration = Duration::from_millis(8);
 /// Between polls while only tails wait for anything new.
 const LEISURELY: Duration = Duration::from_millis(50);
 /// After a poll that failed.

@@ -30,6 +30,9 @@ const ROUNDS: usize = 3;
 /// How long each half of a pair, how long before it counts.
 const HALF: Duration = Duration::from_secs(5);
 const WARM: Duration = Duration::from_secs(2);
+/// How long a broker that has just started is kept busy: its code is compiled while it runs, which
+/// halves every figure until it is done.
+const BROKER_WARM: Duration = Duration::from_secs(20);
 const CALLERS: u16 = 64;
 const BATCH: u16 = 100;
 /// Callers of batches: enough to keep the server busy.
@@ -92,7 +95,7 @@ async fn on_ground(
 async fn appending(ground: &Ground, figures: &mut Vec<Figure>) -> anyhow::Result<f64> {
     say::aside("Single appends against the rpc that does nothing …");
     let nothing = Nothing::serve(ground).await?;
-    append(&ground.remote, CALLERS, 1, WARM).await?;
+    append(&ground.remote, CALLERS, 1, BROKER_WARM).await?;
     append(&nothing.remote, CALLERS, 1, WARM).await?;
     health(&ground.remote.endpoints, WARM).await?;
     let (mut unary, mut idle, mut checks) = (Vec::new(), Vec::new(), Vec::new());
