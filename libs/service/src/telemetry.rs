@@ -1,5 +1,6 @@
 //! Logs and traces of the process. Logs go to standard error, one line an event.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -136,7 +137,9 @@ fn install(
             .with_threads(false)
             .with_tracked_inactivity(false)
     });
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let lines = match config.format {
         Format::Json => lines
             .json()
