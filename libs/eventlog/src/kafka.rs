@@ -23,6 +23,7 @@ mod config;
 mod consumer;
 mod core;
 mod create;
+mod fetcher;
 mod membership;
 mod orders;
 mod producer;
@@ -37,6 +38,8 @@ use reader::Reader;
 const QUESTIONS_MAX: usize = 8;
 /// How long a question rests before it is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
+/// What a subscription does, for its errors.
+const FOLLOWING: &str = "following the log";
 
 /// The log in Kafka. Dropping it lets the producer finish, on a thread of its own, for 2 s at most.
 ///

@@ -157,6 +157,12 @@ fn histogram() -> anyhow::Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, 60_000_000, 3).context("a histogram")
 }
 
+/// How many a second.
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+fn rate(number: u64, elapsed: Duration) -> f64 {
+    number as f64 / elapsed.as_secs_f64().max(0.001)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,22 +9,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::{Gauge, gauge};
-use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::{ClientContext, TopicPartitionList};
 use runledger_domain::ids::Incarnation;
 use runledger_domain::log::{Family, Partition};
 
+use super::FOLLOWING;
 use super::core::{Core, Seldom};
+use super::fetcher::Fetcher;
 use super::membership::{Membership, Named, Said};
 use super::orders::{Desk, Handle};
-use super::reader::{add, fault, is_out_of_range, stored};
+use super::reader::{fault, is_out_of_range, stored};
 use crate::error::Error;
 use crate::subscription::{Level, Shared, Subscription, SubscriptionOptions, count};
 
-const DOING: &str = "following the log";
 /// How long one poll waits while nothing but messages and rebalances can come.
 const POLL: Duration = Duration::from_millis(100);
 /// How long one poll waits while the reader may start or make room for a partition.
@@ -39,14 +37,12 @@ pub(super) fn subscribe(
     options: SubscriptionOptions,
 ) -> Result<Subscription, Error> {
     let refused = |source| Error::Refused {
-        doing: DOING,
+        doing: FOLLOWING,
         source,
     };
     let membership =
         Membership::new(&core.config, &options).map_err(|error| refused(error.into()))?;
-    let context = Context::default();
-    let consumer = BaseConsumer::from_config_and_context(&core.config.fetcher(&options), context)
-        .map_err(|error| refused(error.into()))?;
+    let fetcher = Fetcher::new(core, &options).map_err(|error| refused(error.into()))?;
     let shared = Shared::new(&options);
     let desk = Arc::new(Desk::default());
     let member = Member {
@@ -54,7 +50,7 @@ pub(super) fn subscribe(
         membership,
         glanced: Instant::now(),
         held: false,
-        consumer,
+        fetcher,
         shared: Arc::clone(&shared),
         desk: Arc::clone(&desk),
         partitions: BTreeMap::new(),
@@ -90,8 +86,7 @@ struct Member {
     glanced: Instant,
     /// The group is between two deals.
     held: bool,
-    /// Fetches; belongs to nobody.
-    consumer: BaseConsumer<Context>,
+    fetcher: Fetcher,
     shared: Arc<Shared>,
     desk: Arc<Desk>,
     partitions: BTreeMap<Partition, Fetch>,
@@ -147,7 +142,7 @@ impl Member {
             .collect();
         self.membership
             .join(&topics)
-            .map_err(|error| fault(DOING, "", error))?;
+            .map_err(|error| fault(FOLLOWING, "", error))?;
         Ok(())
     }
 
@@ -180,7 +175,7 @@ impl Member {
     }
 
     fn fetch_one(&mut self, wait: Duration) -> Result<(), End> {
-        match self.consumer.poll(wait) {
+        match self.fetcher.poll(wait) {
             Some(Ok(message)) => {
                 let full = queue(&self.core, &self.shared, &mut self.partitions, &message);
                 drop(message);
@@ -203,7 +198,7 @@ impl Member {
             self.give_up(partition)?;
         }
         if !orders.hint.is_empty() {
-            self.hint(orders.hint);
+            self.fetcher.hint(orders.hint);
         }
         Ok(())
     }
@@ -233,7 +228,7 @@ impl Member {
         for (partition, fetch) in &self.partitions {
             if !dealt.contains(partition) {
                 if let Fetch::Running { .. } = fetch {
-                    self.stop(*partition)?;
+                    self.fetcher.remove(*partition)?;
                 }
                 gone.push(*partition);
             }
@@ -318,7 +313,7 @@ impl Member {
         };
         let incarnation = *incarnation;
         if self.shared.open(partition, epoch) {
-            self.fetch(partition, offset)?;
+            self.fetcher.add(partition, offset)?;
             let running = Fetch::Running {
                 incarnation,
                 next: offset,
@@ -329,28 +324,12 @@ impl Member {
         Ok(())
     }
 
-    /// Adds a partition to what is fetched, at a real offset: without one, the first error would
-    /// leave it nowhere to go, since Kafka may not choose.
-    fn fetch(&self, partition: Partition, offset: u64) -> Result<(), End> {
-        let list = self.list([(partition, offset)])?;
-        self.consumer
-            .incremental_assign(&list)
-            .map_err(|error| self.fault(partition, error))
-    }
-
-    fn stop(&self, partition: Partition) -> Result<(), End> {
-        let list = self.list([(partition, 0)])?;
-        self.consumer
-            .incremental_unassign(&list)
-            .map_err(|error| self.fault(partition, error))
-    }
-
     /// Lets go of a partition whose cursor another owner moved. The group may still take it for
     /// ours: then the reader is offered it again, to load its cursor anew; if the group has long
     /// given it to another, it says so within a heartbeat.
     fn give_up(&mut self, partition: Partition) -> Result<(), End> {
         match self.partitions.get(&partition) {
-            Some(Fetch::Running { .. }) => self.stop(partition)?,
+            Some(Fetch::Running { .. }) => self.fetcher.remove(partition)?,
             Some(Fetch::Waiting(_)) => {}
             Some(Fetch::Resting(_)) | None => return Ok(()),
         }
@@ -360,16 +339,6 @@ impl Member {
         self.count_paused();
         Ok(())
     }
-
-    fn hint(&self, at: BTreeMap<Partition, u64>) {
-        let list = match self.list(at) {
-            Ok(list) => list,
-            Err(End::Dropped | End::Failed(_)) => return,
-        };
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
-            tracing::debug!(%error, "a hint was not taken");
-        }
-    }
 }
 
 /// Flow.
@@ -378,11 +347,7 @@ impl Member {
         if let Some(Fetch::Running { paused, .. }) = self.partitions.get_mut(&partition)
             && !std::mem::replace(paused, true)
         {
-            let list = self.list([(partition, 0)])?;
-            self.consumer
-                .pause(&list)
-                .and_then(|()| each(&list))
-                .map_err(|error| self.fault(partition, error))?;
+            self.fetcher.pause(partition)?;
             self.count_paused();
         }
         Ok(())
@@ -405,11 +370,7 @@ impl Member {
             }
         }
         for partition in &ready {
-            let list = self.list([(*partition, 0)])?;
-            self.consumer
-                .resume(&list)
-                .and_then(|()| each(&list))
-                .map_err(|error| self.fault(*partition, error))?;
+            self.fetcher.resume(*partition)?;
         }
         if !ready.is_empty() {
             self.count_paused();
@@ -430,11 +391,11 @@ impl Member {
         }
         if let KafkaError::MessageConsumptionFatal(_) = error {
             return Err(End::Failed(Error::Refused {
-                doing: DOING,
+                doing: FOLLOWING,
                 source: error.into(),
             }));
         }
-        match fault(DOING, "", error) {
+        match fault(FOLLOWING, "", error) {
             // Topics come and go in the metadata while brokers start.
             Error::NoTopic { .. } => Ok(()),
             error => self.weather(error),
@@ -444,25 +405,20 @@ impl Member {
     /// The error names no partition, so each is looked at. If all offsets exist after all (a
     /// broker that lagged behind), the partitions are added anew where they were.
     fn find_out_of_range(&self) -> Result<(), End> {
-        let within = self.core.config.request_timeout;
         for (partition, fetch) in &self.partitions {
             let Fetch::Running { next, .. } = fetch else {
                 continue;
             };
-            let (topic, number) = self.named(*partition);
-            let (low, high) = match self.consumer.fetch_watermarks(&topic, number, within) {
-                Ok((low, high)) => (
-                    u64::try_from(low).unwrap_or_default(),
-                    u64::try_from(high).unwrap_or_default(),
-                ),
+            let (low, high) = match self.fetcher.watermarks(*partition) {
+                Ok(found) => found,
                 Err(error) => {
-                    self.weather(fault(DOING, &topic, error))?;
+                    self.weather(error)?;
                     continue;
                 }
             };
             if !(low..=high).contains(next) {
                 return Err(End::Failed(Error::OffsetOutOfRange {
-                    topic,
+                    topic: self.core.topics.name(partition.family).to_owned(),
                     partition: partition.number,
                     offset: *next,
                 }));
@@ -475,61 +431,12 @@ impl Member {
                 ..
             } = fetch
             {
-                self.stop(*partition)?;
-                self.fetch(*partition, *next)?;
+                self.fetcher.remove(*partition)?;
+                self.fetcher.add(*partition, *next)?;
             }
         }
         Ok(())
     }
-
-    fn named(&self, partition: Partition) -> Named {
-        (
-            self.core.topics.name(partition.family).to_owned(),
-            i32::try_from(partition.number).unwrap_or(i32::MAX),
-        )
-    }
-
-    fn list(
-        &self,
-        at: impl IntoIterator<Item = (Partition, u64)>,
-    ) -> Result<TopicPartitionList, End> {
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in at {
-            add(
-                &mut list,
-                self.core.topics.name(partition.family),
-                partition.number,
-                offset,
-            )
-            .map_err(|error| self.fault(partition, error))?;
-        }
-        Ok(list)
-    }
-
-    fn fault(&self, partition: Partition, error: KafkaError) -> End {
-        End::Failed(fault(DOING, self.core.topics.name(partition.family), error))
-    }
-}
-
-/// What the fetching client calls back.
-#[derive(Default)]
-struct Context {
-    seldom: Seldom,
-}
-
-impl ClientContext for Context {
-    fn error(&self, error: KafkaError, reason: &str) {
-        if self.seldom.now() {
-            tracing::warn!(%error, reason, "a subscription has trouble with Kafka");
-        }
-    }
-}
-
-impl ConsumerContext for Context {}
-
-/// The library says Ok to a list whose elements failed.
-fn each(list: &TopicPartitionList) -> KafkaResult<()> {
-    list.elements().iter().try_for_each(|one| one.error())
 }
 
 /// Queues a message; answers with its partition when that is full now.

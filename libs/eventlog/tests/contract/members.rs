@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::Rng;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use runledger_domain::log::Partition;
 use runledger_eventlog::Event;
 use runledger_testkit::eventually;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::given::{self, PARTITIONS, PATIENCE, Shared, options, watermarks};
+use crate::given::{self, PARTITIONS, PATIENCE, Reader, Shared, options, watermarks};
 
 /// Who reads what now.
 type Owned = Arc<Mutex<BTreeMap<&'static str, BTreeSet<Partition>>>>;
@@ -78,6 +80,50 @@ async fn no_partition_is_left_to_nobody_whenever_a_member_dies() {
             Ok(())
         } else {
             Err(format!("{owned:?}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hint_is_what_lag_tools_find_under_the_groups_name() {
+    let (log, config, group) = (
+        given::kafka().await,
+        given::shared_config().await,
+        given::group(),
+    );
+    let mut reader = Reader::new(&log, options(&group, "one"));
+    let mut cursors = watermarks(&log).await;
+    while reader.owned.len() < PARTITIONS as usize {
+        reader.step(&mut cursors, 1_000).await;
+    }
+    reader
+        .subscription
+        .hint(reader.owned.iter().map(|one| (*one, 7)).collect());
+    let tool: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &config.brokers)
+        .set("group.id", &group)
+        .create()
+        .unwrap();
+    let tool = Arc::new(tool);
+    eventually(PATIENCE, || async {
+        let mut asked = TopicPartitionList::new();
+        let topic = format!("{}.run.v1", config.prefix);
+        asked.add_partition_range(&topic, 0, PARTITIONS.cast_signed() - 1);
+        let tool = Arc::clone(&tool);
+        let committed = tokio::task::spawn_blocking(move || {
+            tool.committed_offsets(asked, PATIENCE)
+                .unwrap()
+                .to_topic_map()
+        });
+        let committed = committed.await.unwrap();
+        if committed
+            .values()
+            .all(|offset| *offset == Offset::Offset(7))
+        {
+            Ok(())
+        } else {
+            Err(format!("{committed:?}"))
         }
     })
     .await;

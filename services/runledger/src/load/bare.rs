@@ -121,7 +121,7 @@ pub(super) fn produce(
         }
     }
     producer.flush(FLUSH).context("flushing")?;
-    Ok(super::figures::rate(
+    Ok(super::rate(
         delivered.load(Ordering::Relaxed),
         begin.elapsed(),
     ))

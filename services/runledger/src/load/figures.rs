@@ -19,7 +19,7 @@ use tonic_health::pb::health_client::HealthClient;
 use super::driver::{Job, Pace, drive};
 use super::ground::{Ground, Running};
 use super::nothing::Nothing;
-use super::{bare, copy, histogram, millis};
+use super::{bare, copy, histogram, millis, rate};
 use crate::credentials::Endpoints;
 use crate::remote::Remote;
 use crate::roles::DRAIN_TIMEOUT;
@@ -94,7 +94,7 @@ async fn on_ground(
 
 async fn appending(ground: &Ground, figures: &mut Vec<Figure>) -> anyhow::Result<f64> {
     say::aside("Single appends against the rpc that does nothing …");
-    let nothing = Nothing::serve(ground).await?;
+    let nothing = Nothing::serve(&ground.remote).await?;
     append(&ground.remote, CALLERS, 1, BROKER_WARM).await?;
     append(&nothing.remote, CALLERS, 1, WARM).await?;
     health(&ground.remote.endpoints, WARM).await?;
@@ -410,11 +410,6 @@ async fn machine(admin: &SecretString) -> String {
         kernel.trim().split('-').next().unwrap_or_default(),
         env!("CARGO_PKG_VERSION"),
     )
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-pub(super) fn rate(number: u64, elapsed: Duration) -> f64 {
-    number as f64 / elapsed.as_secs_f64().max(0.001)
 }
 
 #[expect(

@@ -21,7 +21,6 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::ground::Ground;
 use crate::remote::Remote;
 
 /// As long as a token of one position.
@@ -29,15 +28,16 @@ const TOKEN_CHARS: usize = 64;
 
 /// A server that does nothing, until it is dropped.
 pub(super) struct Nothing {
-    /// Clients of this ground whose appends go here.
+    /// Clients whose appends go here.
     pub(super) remote: Remote,
     _server: JoinSet<Result<(), tonic::transport::Error>>,
 }
 
 impl Nothing {
-    pub(super) async fn serve(ground: &Ground) -> anyhow::Result<Self> {
+    /// `remote`: those whose appends are to go here instead.
+    pub(super) async fn serve(remote: &Remote) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let mut remote = ground.remote.clone();
+        let mut remote = remote.clone();
         remote.endpoints.ingest = format!("http://{}", listener.local_addr()?);
         let mut server = JoinSet::new();
         server.spawn(
