@@ -88,8 +88,10 @@ CREATE TABLE runs.runs (
     CONSTRAINT runs_end_whole CHECK ((ended_record IS NULL) = (outcome IS NULL) AND (ended_record IS NULL) = (ended_at IS NULL))
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE runs.runs IS 'One row a run that any fact has named';
-CREATE INDEX runs_newest ON runs.runs (tenant_id, mode, sorted_at, run_id);
-CREATE INDEX runs_by_status ON runs.runs (tenant_id, mode, status, sorted_at, run_id);
+-- Partial over every row there is: only a query that says sorted_at > '-infinity' can use them. A plan
+-- made while the table was new looked runs up by them otherwise, reading all of a tenant's for each.
+CREATE INDEX runs_newest ON runs.runs (tenant_id, mode, sorted_at, run_id) WHERE sorted_at > '-infinity';
+CREATE INDEX runs_by_status ON runs.runs (tenant_id, mode, status, sorted_at, run_id) WHERE sorted_at > '-infinity';
 CREATE INDEX runs_by_agent ON runs.runs (tenant_id, mode, agent_id, sorted_at, run_id) WHERE agent_id IS NOT NULL;
 CREATE INDEX runs_by_space ON runs.runs (tenant_id, mode, space_id, sorted_at, run_id) WHERE space_id IS NOT NULL;
 
@@ -146,7 +148,8 @@ CREATE TABLE runs.tool_calls (
     CONSTRAINT tool_calls_pkey PRIMARY KEY (tenant_id, mode, run_id, tool_call_id)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE runs.tool_calls IS 'Tool calls of runs; status is null until one has ended';
-CREATE INDEX tool_calls_in_order ON runs.tool_calls (tenant_id, mode, run_id, log_offset);
+-- Partial over every row there is, as above: only a query that says log_offset >= 0 can use it.
+CREATE INDEX tool_calls_in_order ON runs.tool_calls (tenant_id, mode, run_id, log_offset) WHERE log_offset >= 0;
 -- Runs by tool.
 CREATE INDEX tool_calls_by_tool ON runs.tool_calls (tenant_id, mode, tool, run_id) WHERE tool IS NOT NULL;
 

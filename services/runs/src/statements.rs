@@ -211,4 +211,48 @@ mod tests {
             assert!(conditions.is_some_and(|all| all.contains(bound)), "{plan}");
         }
     }
+
+    /// What the projector's connections plan while the tables are new they go on doing.
+    #[tokio::test]
+    async fn the_writer_looks_rows_up_by_their_keys_from_the_first_on() {
+        let database = Database::fresh().await;
+        let mut connection = database
+            .pool("runledger_runs_writer", "runs")
+            .acquire()
+            .await
+            .unwrap()
+            .detach();
+        for (setting, value) in crate::serve::BY_KEY {
+            let set = format!("SET {setting} = {value}");
+            connection.execute(AssertSqlSafe(set)).await.unwrap();
+        }
+        let by_key = [
+            SELECT_STANDING_DIGESTS,
+            SELECT_RUN_STATES,
+            SELECT_STEP_STATES,
+            SELECT_TOOL_CALL_STATES,
+            UPDATE_CONFLICTING_RECORDS,
+            UPDATE_LATE_RECORDS,
+        ];
+        for sql in by_key {
+            let parameters = (1..20).take_while(|number| sql.contains(&format!("${number}::")));
+            let nulls = vec!["NULL"; parameters.count()].join(", ");
+            let explain = format!("PREPARE planned AS {sql}; EXPLAIN EXECUTE planned ({nulls})");
+            let rows = connection
+                .fetch_all(sqlx::raw_sql(AssertSqlSafe(explain)))
+                .await
+                .unwrap();
+            connection.execute("DEALLOCATE planned").await.unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+            let plan = plan.join("\n");
+            let used = |line: &&str| line.contains("Index") && line.contains(" using ");
+            let indexes: Vec<&str> = plan.lines().filter(used).collect();
+            let is_key = |line: &&str| line.contains("_pkey on ");
+            assert!(
+                !indexes.is_empty() && indexes.iter().all(is_key),
+                "{sql}\n{plan}"
+            );
+        }
+        connection.close().await.unwrap();
+    }
 }
