@@ -92,7 +92,7 @@ pub(crate) mod filter_runs {
 #[cfg(test)]
 mod tests {
     use runledger_testkit::Database;
-    use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqlSafeStr};
+    use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqlSafeStr};
 
     use super::*;
 
@@ -161,6 +161,18 @@ mod tests {
         connection.close().await.unwrap();
     }
 
+    /// How the server would run a statement, line by line. `prepared`: what follows its name.
+    async fn plan(connection: &mut PgConnection, prepared: &str, values: &str) -> String {
+        let explain = format!("PREPARE planned {prepared}; EXPLAIN EXECUTE planned ({values})");
+        let rows = connection
+            .fetch_all(sqlx::raw_sql(AssertSqlSafe(explain)))
+            .await
+            .unwrap();
+        connection.execute("DEALLOCATE planned").await.unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        plan.join("\n")
+    }
+
     #[tokio::test]
     async fn pages_follow_an_index_to_their_place() {
         let database = Database::fresh().await;
@@ -178,6 +190,9 @@ mod tests {
             let set = format!("SET LOCAL {setting} = off");
             tx.execute(AssertSqlSafe(set)).await.unwrap();
         }
+        tx.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+            .await
+            .unwrap();
         let occurrences = filtered(SELECT_OCCURRENCES, &[(true, filter_occurrences::AFTER)]);
         let (_, _, types) = FILTERED[1];
         let plans = [
@@ -195,17 +210,7 @@ mod tests {
             ),
         ];
         for (sql, types, values, bound) in plans {
-            let explain = format!(
-                "SET LOCAL plan_cache_mode = force_generic_plan; PREPARE planned ({types}) AS {sql}; \
-                 EXPLAIN EXECUTE planned ({values})"
-            );
-            let rows = tx
-                .fetch_all(sqlx::raw_sql(AssertSqlSafe(explain)))
-                .await
-                .unwrap();
-            let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-            let plan = plan.join("\n");
-            tx.execute("DEALLOCATE planned").await.unwrap();
+            let plan = plan(&mut tx, &format!("({types}) AS {sql}"), values).await;
             let conditions = plan.lines().find(|line| line.contains("Index Cond:"));
             assert!(!plan.contains("Sort"), "{plan}");
             assert!(conditions.is_some_and(|all| all.contains(bound)), "{plan}");
@@ -237,14 +242,7 @@ mod tests {
         for sql in by_key {
             let parameters = (1..20).take_while(|number| sql.contains(&format!("${number}::")));
             let nulls = vec!["NULL"; parameters.count()].join(", ");
-            let explain = format!("PREPARE planned AS {sql}; EXPLAIN EXECUTE planned ({nulls})");
-            let rows = connection
-                .fetch_all(sqlx::raw_sql(AssertSqlSafe(explain)))
-                .await
-                .unwrap();
-            connection.execute("DEALLOCATE planned").await.unwrap();
-            let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-            let plan = plan.join("\n");
+            let plan = plan(&mut connection, &format!("AS {sql}"), &nulls).await;
             let used = |line: &&str| line.contains("Index") && line.contains(" using ");
             let indexes: Vec<&str> = plan.lines().filter(used).collect();
             let is_key = |line: &&str| line.contains("_pkey on ");

@@ -39,33 +39,33 @@ impl Fetcher {
     /// Adds a partition to what is fetched, at a real offset: without one, the first error would
     /// leave it nowhere to go, since Kafka may not choose.
     pub(super) fn add(&self, partition: Partition, offset: u64) -> Result<(), Error> {
-        let list = self.list([(partition, offset)])?;
-        self.consumer
-            .incremental_assign(&list)
-            .map_err(|error| self.fault(partition, error))
+        self.order(partition, offset, BaseConsumer::incremental_assign)
     }
 
     pub(super) fn remove(&self, partition: Partition) -> Result<(), Error> {
-        let list = self.list([(partition, 0)])?;
-        self.consumer
-            .incremental_unassign(&list)
-            .map_err(|error| self.fault(partition, error))
+        self.order(partition, 0, BaseConsumer::incremental_unassign)
     }
 
     pub(super) fn pause(&self, partition: Partition) -> Result<(), Error> {
-        let list = self.list([(partition, 0)])?;
-        self.consumer
-            .pause(&list)
-            .and_then(|()| each(&list))
-            .map_err(|error| self.fault(partition, error))
+        let pause =
+            |consumer: &BaseConsumer<_>, list: &_| consumer.pause(list).and_then(|()| each(list));
+        self.order(partition, 0, pause)
     }
 
     pub(super) fn resume(&self, partition: Partition) -> Result<(), Error> {
-        let list = self.list([(partition, 0)])?;
-        self.consumer
-            .resume(&list)
-            .and_then(|()| each(&list))
-            .map_err(|error| self.fault(partition, error))
+        let resume =
+            |consumer: &BaseConsumer<_>, list: &_| consumer.resume(list).and_then(|()| each(list));
+        self.order(partition, 0, resume)
+    }
+
+    fn order(
+        &self,
+        partition: Partition,
+        offset: u64,
+        order: impl FnOnce(&BaseConsumer<Context>, &TopicPartitionList) -> KafkaResult<()>,
+    ) -> Result<(), Error> {
+        let list = self.list([(partition, offset)])?;
+        order(&self.consumer, &list).map_err(|error| self.fault(partition, error))
     }
 
     /// Low and high watermark.
