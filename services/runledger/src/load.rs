@@ -16,11 +16,15 @@ mod driver;
 mod figures;
 mod ground;
 mod nothing;
+mod process;
 
 use driver::{Job, Measured, Pace};
 
 /// The command.
 pub(crate) async fn run(args: &cli::Load) -> anyhow::Result<()> {
+    if let Some(address) = args.serve_nothing {
+        return nothing::serve(address).await;
+    }
     if args.figures {
         return figures::run(args).await;
     }

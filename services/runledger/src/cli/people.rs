@@ -1,5 +1,6 @@
 //! The people's commands.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -300,10 +301,13 @@ pub(crate) struct Load {
     /// Read back after every Nth request, with its token, and see that it is there; 0: never
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) check_every: u64,
-    /// The figures of the README: starts a server of its own on fresh topics and a fresh database of
-    /// the dev stack, measures pairs in turn, prints Markdown, takes about three minutes
+    /// The figures of the README: starts every role in a process of its own on fresh topics and a
+    /// fresh database of the dev stack, measures pairs in turn, prints Markdown, takes three minutes
     #[arg(long, conflicts_with_all = ["rate", "duration", "batch", "records_max", "check_every"])]
     pub(crate) figures: bool,
+    /// What --figures compares with: a server whose appends do nothing
+    #[arg(long, hide = true, value_name = "ADDRESS")]
+    pub(crate) serve_nothing: Option<SocketAddr>,
     /// Superuser of the Postgres that --figures makes its database in
     #[arg(
         long,

@@ -8,7 +8,6 @@ use runledger_domain::log::{Family, Partition};
 use runledger_eventlog::kafka::Kafka;
 use runledger_eventlog::{Log, Stored};
 use runledger_service::client;
-use runledger_service::supervisor::Supervisor;
 use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
@@ -17,12 +16,10 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::driver::{Job, Pace, drive};
-use super::ground::{Ground, Running};
-use super::nothing::Nothing;
+use super::ground::Ground;
 use super::{bare, copy, histogram, millis, rate};
 use crate::credentials::Endpoints;
 use crate::remote::Remote;
-use crate::roles::DRAIN_TIMEOUT;
 use crate::{cli, import, say};
 
 /// How often each pair is measured.
@@ -88,22 +85,22 @@ async fn on_ground(
         Half::In => appending(&ground, figures).await,
         Half::Out { unary } => reading(&ground, figures, unary).await,
     };
-    ground.leave().await?;
-    measured
+    ground.leave(measured).await
 }
 
 async fn appending(ground: &Ground, figures: &mut Vec<Figure>) -> anyhow::Result<f64> {
     say::aside("Single appends against the rpc that does nothing …");
-    let nothing = Nothing::serve(&ground.remote).await?;
+    let (nothing, idle_remote) = ground.nothing().await?;
     append(&ground.remote, CALLERS, 1, BROKER_WARM).await?;
-    append(&nothing.remote, CALLERS, 1, WARM).await?;
+    append(&idle_remote, CALLERS, 1, WARM).await?;
     health(&ground.remote.endpoints, WARM).await?;
     let (mut unary, mut idle, mut checks) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         unary.push(append(&ground.remote, CALLERS, 1, HALF).await?);
-        idle.push(append(&nothing.remote, CALLERS, 1, HALF).await?);
+        idle.push(append(&idle_remote, CALLERS, 1, HALF).await?);
         checks.push(health(&ground.remote.endpoints, HALF).await?);
     }
+    nothing.end().await?;
     let (unary, idle, checks) = (median(unary), median(idle), median(checks));
     figures.push(pair(
         "single appends, 64 callers",
@@ -265,9 +262,7 @@ async fn backlog(ground: &Ground, writer: &PgPool, round: usize) -> anyhow::Resu
         }
     }
     let (rows_before, applied_before) = (copy::rows(writer).await?, applied(writer).await?);
-    let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
-    ground.configs.start_projector(&mut supervisor).await?;
-    let projector = Running::watch(supervisor);
+    let projector = ground.projector()?;
     let deadline = Instant::now() + DRAINED_WITHIN;
     // Joining a group takes a while that says nothing about writing rows.
     let mut first = None;
@@ -287,7 +282,7 @@ async fn backlog(ground: &Ground, writer: &PgPool, round: usize) -> anyhow::Resu
         );
         sleep(Duration::from_millis(10)).await;
     };
-    projector.stop().await?;
+    projector.end().await?;
     let rows = copy::rows(writer).await? - rows_before;
     let records = written - applied_before;
     let uncounted = first.map_or(0, |(_, now)| now - applied_before);
@@ -306,9 +301,7 @@ async fn applied(writer: &PgPool) -> anyhow::Result<u64> {
 }
 
 async fn visible(ground: &Ground, rate: f64) -> anyhow::Result<Figure> {
-    let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
-    ground.configs.start_projector(&mut supervisor).await?;
-    let projector = Running::watch(supervisor);
+    let projector = ground.projector()?;
     let rate = whole(rate).max(1);
     let job = |duration| Job {
         pace: Pace::Rate(rate),
@@ -319,7 +312,7 @@ async fn visible(ground: &Ground, rate: f64) -> anyhow::Result<Figure> {
     };
     drive(&ground.remote, &job(WARM * 2)).await?;
     let measured = drive(&ground.remote, &job(VISIBLE_FOR)).await?;
-    projector.stop().await?;
+    projector.end().await?;
     anyhow::ensure!(
         measured.stale == 0,
         "{} reads were older than their token",

@@ -1,24 +1,22 @@
 //! Ground for one measurement: a database, topics and servers of its own, gone afterwards.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use runledger_domain::log::Family;
 use runledger_proto::directory::v1::{Limits, SetLimitsRequest};
 use runledger_service::ids;
-use runledger_service::supervisor::Supervisor;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tempfile::TempDir;
 
 use super::bare;
+use super::process::{Process, free_address};
 use crate::credentials::{Credentials, Endpoints};
 use crate::house::{self, Configs};
 use crate::remote::{For, Refusal, Remote};
-use crate::roles::DRAIN_TIMEOUT;
 use crate::{migrate, seed};
 
 /// As much as a tenant can be allowed: the machine is to be the limit.
@@ -33,34 +31,13 @@ pub(super) struct Ground {
     pub(super) remote: Remote,
     name: String,
     admin: SecretString,
-    servers: Running,
-}
-
-/// Tasks under a supervisor, watched beside the measurement.
-pub(super) struct Running {
-    stopper: CancellationToken,
-    end: JoinSet<anyhow::Result<()>>,
-}
-
-impl Running {
-    pub(super) fn watch(supervisor: Supervisor) -> Self {
-        let stopper = supervisor.stopper();
-        let mut end = JoinSet::new();
-        end.spawn(async move { Ok(supervisor.run().await?) });
-        Self { stopper, end }
-    }
-
-    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
-        self.stopper.cancel();
-        while let Some(ended) = self.end.join_next().await {
-            ended??;
-        }
-        Ok(())
-    }
+    servers: Vec<Process>,
+    /// What the processes log.
+    folder: TempDir,
 }
 
 impl Ground {
-    /// Makes the database and the topics, starts every role but the projector, and lets the tenant do all it can.
+    /// Makes the database and the topics, starts every role but the projector, each in its process, and lets the tenant do all it can.
     pub(super) async fn prepare(admin: &SecretString) -> anyhow::Result<Self> {
         let name = format!("figures_{}", ids::fresh().simple());
         execute(
@@ -81,19 +58,26 @@ impl Ground {
     async fn furnish(admin: &SecretString, name: &str) -> anyhow::Result<Self> {
         let configs = configs(name)?;
         migrate::migrate(&configs.shared).await?;
-        let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
-        let (ingest, directory, api) = configs.start_servers(&mut supervisor).await?;
-        let servers = Running::watch(supervisor);
-        let endpoints = Endpoints {
-            ingest: house::url(ingest.grpc),
-            directory: house::url(directory.grpc),
-            runs: house::url(api.grpc),
-        };
-        for url in [&endpoints.directory, &endpoints.ingest, &endpoints.runs] {
-            house::ready(url).await?;
+        let mut folder = TempDir::with_prefix("runledger-figures-")?;
+        folder.disable_cleanup(true);
+        let mut servers = Vec::new();
+        let mut urls = Vec::new();
+        for arguments in [&["directory"][..], &["ingest"], &["runs", "api"]] {
+            let address = free_address().await?;
+            let mut server = role(name, arguments, Some(address), &folder)?;
+            let listens = server.listens(address).await;
+            listens.with_context(|| logs(&folder))?;
+            servers.push(server);
+            urls.push(house::url(address));
+            house::ready(&house::url(address)).await?;
         }
+        let [directory, ingest, runs] = urls.try_into().unwrap_or_default();
         let credentials = Credentials {
-            endpoints,
+            endpoints: Endpoints {
+                ingest,
+                directory,
+                runs,
+            },
             ..Credentials::default()
         };
         let credentials = seed::seed(&configs.directory.database, credentials, None).await?;
@@ -105,7 +89,24 @@ impl Ground {
             name: name.to_owned(),
             admin: admin.clone(),
             servers,
+            folder,
         })
+    }
+
+    /// The projector, from where it was ended.
+    pub(super) fn projector(&self) -> anyhow::Result<Process> {
+        role(&self.name, &["runs", "projector"], None, &self.folder)
+    }
+
+    /// Clients whose appends go to a server that does nothing.
+    pub(super) async fn nothing(&self) -> anyhow::Result<(Process, Remote)> {
+        let address = free_address().await?;
+        let arguments = ["load", "--serve-nothing", &address.to_string()];
+        let mut server = Process::start("nothing", &arguments, &[], self.folder.path())?;
+        server.listens(address).await?;
+        let mut remote = self.remote.clone();
+        remote.endpoints.ingest = house::url(address);
+        Ok((server, remote))
     }
 
     /// A pool of the projector's role, or of the owner of the tables.
@@ -121,58 +122,64 @@ impl Ground {
         format!("{}.bare", self.name)
     }
 
-    /// Stops the servers and deletes what was made.
-    pub(super) async fn leave(self) -> anyhow::Result<()> {
-        self.servers.stop().await?;
+    /// Ends the servers and deletes what was made; the logs of a measurement that failed are kept.
+    pub(super) async fn leave<T>(mut self, measured: anyhow::Result<T>) -> anyhow::Result<T> {
+        for server in self.servers {
+            server.end().await?;
+        }
         let mut topics: Vec<String> = Family::ALL
             .iter()
             .map(|family| format!("{}.{family}.v1", self.name))
             .collect();
         topics.push(format!("{}.bare", self.name));
         bare::delete_topics(&self.configs.shared.kafka, &topics).await?;
-        drop_database(&self.admin, &self.name).await
+        drop_database(&self.admin, &self.name).await?;
+        self.folder.disable_cleanup(measured.is_err());
+        measured.with_context(|| logs(&self.folder))
     }
 }
 
-/// The configuration of a house apart: own database, own topics, own group, any ports.
+fn logs(folder: &TempDir) -> String {
+    format!("the logs are in {}", folder.path().display())
+}
+
+/// One role as configured by default, in the house apart.
+fn role(
+    house: &str,
+    arguments: &[&str],
+    address: Option<SocketAddr>,
+    folder: &TempDir,
+) -> anyhow::Result<Process> {
+    let mut environment = vec![
+        ("RUNLEDGER_METRICS__LISTEN", "127.0.0.1:0".to_owned()),
+        ("RUNLEDGER_KAFKA__PREFIX", house.to_owned()),
+        ("RUNLEDGER_DATABASE__DATABASE", house.to_owned()),
+        ("RUNLEDGER_KEYS__DATABASE", house.to_owned()),
+    ];
+    match address {
+        Some(address) => environment.push(("RUNLEDGER_SERVER__LISTEN", address.to_string())),
+        None => environment.push(("RUNLEDGER_PROJECTION__NAME", house.to_owned())),
+    }
+    Process::start(&arguments.join("-"), arguments, &environment, folder.path())
+}
+
+/// The configuration of a house apart: own database, own topics.
 fn configs(name: &str) -> anyhow::Result<Configs> {
     let mut configs = Configs::load()?;
-    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    for server in [
-        &mut configs.ingest.server,
-        &mut configs.directory.server,
-        &mut configs.api.server,
-    ] {
-        server.listen = any;
-    }
-    for metrics in [
-        &mut configs.ingest.metrics,
-        &mut configs.directory.metrics,
-        &mut configs.api.metrics,
-        &mut configs.projector.metrics,
-    ] {
-        metrics.listen = any;
-    }
     for kafka in [
         &mut configs.shared.kafka,
         &mut configs.ingest.kafka,
         &mut configs.projector.kafka,
-        &mut configs.api.kafka,
     ] {
         name.clone_into(&mut kafka.prefix);
     }
     for database in [
         &mut configs.shared.database,
-        &mut configs.ingest.keys,
         &mut configs.directory.database,
-        &mut configs.directory.keys,
         &mut configs.projector.database,
-        &mut configs.api.database,
-        &mut configs.api.keys,
     ] {
         name.clone_into(&mut database.database);
     }
-    name.clone_into(&mut configs.projector.projection.name);
     Ok(configs)
 }
 

@@ -1,7 +1,7 @@
 //! What single appends are measured against: an rpc that takes the same requests, gives answers of the same size
 //! and does nothing. What is left of the difference is ours: keys, limits, judging, hashing, and the log.
 
-use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use futures::Stream;
@@ -15,41 +15,21 @@ use runledger_proto::run::v1::{
     ToolCallIngestServiceAppendRequest, ToolCallIngestServiceAppendResponse,
     ToolCallIngestServiceAppendStreamRequest, ToolCallIngestServiceAppendStreamResponse,
 };
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::remote::Remote;
-
 /// As long as a token of one position.
 const TOKEN_CHARS: usize = 64;
 
-/// A server that does nothing, until it is dropped.
-pub(super) struct Nothing {
-    /// Clients whose appends go here.
-    pub(super) remote: Remote,
-    _server: JoinSet<Result<(), tonic::transport::Error>>,
-}
-
-impl Nothing {
-    /// `remote`: those whose appends are to go here instead.
-    pub(super) async fn serve(remote: &Remote) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let mut remote = remote.clone();
-        remote.endpoints.ingest = format!("http://{}", listener.local_addr()?);
-        let mut server = JoinSet::new();
-        server.spawn(
-            Server::builder()
-                .add_service(ToolCallIngestServiceServer::new(Idle))
-                .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))),
-        );
-        Ok(Self {
-            remote,
-            _server: server,
-        })
-    }
+/// Serves until it is killed.
+pub(super) async fn serve(address: SocketAddr) -> anyhow::Result<()> {
+    let incoming = TcpIncoming::bind(address)?.with_nodelay(Some(true));
+    Server::builder()
+        .add_service(ToolCallIngestServiceServer::new(Idle))
+        .serve_with_incoming(incoming)
+        .await?;
+    Ok(())
 }
 
 struct Idle;
