@@ -93,8 +93,9 @@ kafka_config() {
 }
 
 # kafka_java <log folder>: the command line up to the main class, in $java_line.
+# The parallel collector: on two cores the default one's threads and barriers cost a tenth of all appends.
 kafka_java() {
-  java_line=("$(java_command)" -Xms256m -Xmx512m
+  java_line=("$(java_command)" -Xms256m -Xmx512m -XX:+UseParallelGC
     -XX:+ExitOnOutOfMemoryError -XX:-UsePerfData "-XX:ErrorFile=$1/crash.%p.log"
     -Djava.awt.headless=true "-Djava.io.tmpdir=$state/kafka/tmp"
     "-Drunledger.logs=$1" "-Dlog4j2.configurationFile=$here/kafka/log4j2.properties"
