@@ -63,6 +63,8 @@ struct Member {
     owned: BTreeSet<Partition>,
     /// Next offset of each started partition.
     next: BTreeMap<Partition, usize>,
+    /// It has its partitions from itself.
+    alone: bool,
 }
 
 impl Memory {
@@ -147,9 +149,11 @@ impl Log for Memory {
             id,
             families: options.families.into_iter().collect(),
             shared: Arc::clone(&shared),
-            owned: BTreeSet::new(),
+            owned: options.alone.iter().flatten().copied().collect(),
             next: BTreeMap::new(),
+            alone: options.alone.is_some(),
         };
+        member.shared.assigned(options.alone.unwrap_or_default());
         world
             .members
             .entry(options.group.clone())
@@ -346,7 +350,7 @@ impl World {
         for (family, topic) in &self.topics {
             let takers: Vec<u64> = members
                 .iter()
-                .filter(|member| member.families.contains(family))
+                .filter(|member| !member.alone && member.families.contains(family))
                 .map(|member| member.id)
                 .collect();
             for (number, taker) in (0..)
@@ -359,7 +363,7 @@ impl World {
                 });
             }
         }
-        for member in &mut *members {
+        for member in members.iter_mut().filter(|member| !member.alone) {
             let mine = target.get(&member.id).cloned().unwrap_or_default();
             let gone: Vec<_> = member.owned.difference(&mine).copied().collect();
             for partition in &gone {
@@ -367,7 +371,7 @@ impl World {
             }
             member.shared.revoked(gone);
         }
-        for member in &mut *members {
+        for member in members.iter_mut().filter(|member| !member.alone) {
             let mine = target.remove(&member.id).unwrap_or_default();
             member
                 .shared

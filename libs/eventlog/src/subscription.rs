@@ -1,4 +1,4 @@
-//! Following the log as a member of a group.
+//! Following the log, as a member of a group or alone.
 //!
 //! The driver (Kafka's poll thread, or the twin) pushes into [`Shared`]; the reader takes from it.
 
@@ -25,6 +25,8 @@ pub struct SubscriptionOptions {
     /// This member's name in the group, the same after a restart: its partitions wait for it.
     pub instance: String,
     pub families: Vec<Family>,
+    /// Some: these partitions and no others, whoever else reads them; no group hears of it.
+    pub alone: Option<Vec<Partition>>,
     /// A partition's queue is full with this many records, at least 1.
     pub queue_records: usize,
     /// A partition's queue is full with this many bytes of keys and values, at least 1.
@@ -38,8 +40,19 @@ impl SubscriptionOptions {
             group: group.into(),
             instance: instance.into(),
             families: families.to_vec(),
+            alone: None,
             queue_records: 4_096,
             queue_bytes: 4 << 20,
+        }
+    }
+
+    /// Follows these partitions by itself. `name` labels its metrics and logs.
+    pub fn alone(name: impl Into<String>, partitions: Vec<Partition>) -> Self {
+        let mut families: Vec<Family> = partitions.iter().map(|one| one.family).collect();
+        families.dedup();
+        Self {
+            alone: Some(partitions),
+            ..Self::new(name, "alone", &families)
         }
     }
 }

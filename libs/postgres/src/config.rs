@@ -83,6 +83,14 @@ pub fn connect_with(
         .connect_lazy_with(options))
 }
 
+/// A pool like `pool`, but for these settings of the server.
+pub fn connect_like(pool: &PgPool, settings: &[(&str, &str)]) -> PgPool {
+    let options = PgConnectOptions::clone(&pool.connect_options());
+    pool.options()
+        .clone()
+        .connect_lazy_with(options.options(settings.iter().copied()))
+}
+
 fn millis(timeout: Duration) -> String {
     timeout.as_millis().to_string()
 }

@@ -9,7 +9,7 @@ mod error;
 mod migrations;
 mod scoped;
 
-pub use config::{Config, connect, connect_with};
+pub use config::{Config, connect, connect_like, connect_with};
 pub use error::{constraint, is_weather};
 pub use migrations::{MigrateError, migrate, migrator};
 pub use scoped::{BypassError, begin_scoped, refuse_bypass};

@@ -44,12 +44,13 @@ impl BypassError {
 }
 
 /// Refuses a reader that row-level security would not bind: a superuser, a role with BYPASSRLS, an
-/// owner of the tables; and a schema in which a table with a tenant has no forced policy.
+/// owner of the tables; and a schema in which a table with a tenant has no forced policy. The schemas
+/// of later generations, `<schema>_<number>`, are looked at too.
 pub async fn refuse_bypass(pool: &PgPool, schema: &str) -> Result<(), BypassError> {
     let (role, bypasses): (String, bool) = sqlx::query_as(
         "SELECT current_user::text, bool_or(r.rolsuper OR r.rolbypassrls OR EXISTS (
              SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-              WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND pg_has_role(current_user, c.relowner, 'MEMBER')))
+              WHERE n.nspname ~ ('^' || $1 || '(_[0-9]+)?$') AND c.relkind IN ('r', 'p') AND pg_has_role(current_user, c.relowner, 'MEMBER')))
            FROM pg_roles r WHERE r.rolname = current_user",
     )
     .bind(schema)
@@ -65,7 +66,7 @@ pub async fn refuse_bypass(pool: &PgPool, schema: &str) -> Result<(), BypassErro
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
-          WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
+          WHERE n.nspname ~ ('^' || $1 || '(_[0-9]+)?$') AND c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
           ORDER BY 1",
     )
     .bind(schema)

@@ -15,4 +15,5 @@ UPDATE cursors
    AND cursors.family = new.family
    AND cursors.partition = new.partition
    AND cursors.next_offset = new.expected
+   AND NOT cursors.frozen
 RETURNING cursors.family, cursors.partition

@@ -17,9 +17,12 @@ pub struct Applied {
 
 /// A fold of the log into tables.
 #[async_trait]
-pub trait Projection: Send + 'static {
+pub trait Projection: Send + Sync + 'static {
     /// The families it reads.
     fn families(&self) -> &'static [Family];
+
+    /// The tables it writes. Each generation has them anew.
+    fn tables(&self) -> &'static [&'static str];
 
     /// Applies a batch inside the loop's transaction: records of several partitions, those of one
     /// partition in the order of the log; Genesis, commands and void decisions are left out.

@@ -11,6 +11,7 @@ mod cursor;
 mod lag;
 mod looping;
 mod reader;
+pub mod rebuild;
 mod store;
 mod trace;
 

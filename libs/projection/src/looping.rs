@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
@@ -24,7 +25,7 @@ mod batch;
 mod weather;
 
 use batch::Batch;
-use weather::Weather;
+pub(crate) use weather::Weather;
 
 /// How long a silent database is listened to. The server ends statements sooner; this is for the
 /// connection that leads nowhere any more.
@@ -87,55 +88,63 @@ pub enum Error {
 }
 
 /// Runs a projection until `shutdown`, or until it meets what only a person can mend. The weather
-/// is waited out, for ever: the database or the log being away never ends it.
+/// is waited out, for ever: the database or the log being away never ends it. It writes the
+/// generation that is served, whichever that is.
 ///
 /// `pool` signs in as the writer of the projection's schema and looks names up there.
 pub async fn run<P: Projection>(
     log: Arc<dyn Log>,
     pool: PgPool,
-    projection: P,
+    mut projection: P,
     options: Options,
     clock: Arc<dyn Clock>,
     health: watch::Sender<Health>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let options = Options {
-        batch_records: options.batch_records.max(1),
-        batch_bytes: options.batch_bytes.max(1),
-        ..options
-    };
     let weather = Weather::new(health, shutdown.clone());
-    let Some(generation) = weather
-        .outlast("read the generation", || store::active_generation(&pool))
-        .await?
-    else {
-        return Ok(());
-    };
-    let subscription = log
-        .subscribe(SubscriptionOptions {
-            queue_records: options.queue_records,
-            queue_bytes: options.queue_bytes,
-            ..SubscriptionOptions::new(&options.name, &options.instance, projection.families())
-        })
-        .map_err(Error::Log)?;
-    let lag = Lag::new(&options.name);
-    let mut worker = Worker {
-        log,
-        pool,
-        projection,
-        options,
-        clock,
-        weather,
-        generation,
-        subscription,
-        lag,
-        owned: BTreeMap::new(),
-    };
-    let outcome = worker.work(&shutdown).await;
-    worker.hint();
-    worker.checkpoint_all().await;
-    outcome
+    loop {
+        let generation = || store::active_generation(&pool);
+        let Some(generation) = weather.outlast("read the generation", generation).await? else {
+            return Ok(());
+        };
+        let subscription =
+            SubscriptionOptions::new(&options.name, &options.instance, projection.families());
+        let mut worker = Worker::new(Parts {
+            log: Arc::clone(&log),
+            pool: &pool,
+            projection,
+            options: options.clone(),
+            clock: Arc::clone(&clock),
+            weather: weather.clone(),
+            generation,
+            subscription,
+            applied: Arc::default(),
+        })?;
+        let end = worker.work(&shutdown).await;
+        worker.hint();
+        worker.checkpoint_all().await;
+        match end? {
+            End::Stopped | End::Reached => return Ok(()),
+            End::Switched => {
+                info!("another generation is served now");
+                projection = worker.projection;
+            }
+        }
+    }
 }
+
+/// Why a worker came to its end without trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Stopped,
+    /// Another generation is served now.
+    Switched,
+    /// Every cursor is where it was to be brought.
+    Reached,
+}
+
+/// Next offsets at which to stop, by partition.
+pub(crate) type Goal = BTreeMap<Partition, u64>;
 
 /// A partition of this process.
 struct Owned {
@@ -144,10 +153,10 @@ struct Owned {
     recognised: bool,
 }
 
-struct Worker<P> {
+pub(crate) struct Worker<P> {
     log: Arc<dyn Log>,
     pool: PgPool,
-    projection: P,
+    pub(crate) projection: P,
     options: Options,
     clock: Arc<dyn Clock>,
     weather: Weather,
@@ -155,17 +164,87 @@ struct Worker<P> {
     subscription: Subscription,
     lag: Lag,
     owned: BTreeMap<Partition, Owned>,
+    /// Where to stop; `None`: never.
+    goal: Option<Goal>,
+    /// A cursor was found frozen: another generation is served.
+    switched: bool,
+    /// Records applied so far.
+    applied: Arc<AtomicU64>,
+}
+
+/// What a worker is made of.
+pub(crate) struct Parts<'a, P> {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) pool: &'a PgPool,
+    pub(crate) projection: P,
+    pub(crate) options: Options,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) weather: Weather,
+    pub(crate) generation: store::Generation,
+    pub(crate) subscription: SubscriptionOptions,
+    /// Counts the records that are applied.
+    pub(crate) applied: Arc<AtomicU64>,
 }
 
 impl<P: Projection> Worker<P> {
-    async fn work(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
+    pub(crate) fn new(parts: Parts<'_, P>) -> Result<Self, Error> {
+        let options = Options {
+            batch_records: parts.options.batch_records.max(1),
+            batch_bytes: parts.options.batch_bytes.max(1),
+            ..parts.options
+        };
+        let subscription = parts
+            .log
+            .subscribe(SubscriptionOptions {
+                queue_records: options.queue_records,
+                queue_bytes: options.queue_bytes,
+                ..parts.subscription
+            })
+            .map_err(Error::Log)?;
+        let search_path = [("search_path", parts.generation.search_path.as_str())];
+        Ok(Self {
+            lag: Lag::new(&options.name),
+            pool: runledger_postgres::connect_like(parts.pool, &search_path),
+            log: parts.log,
+            projection: parts.projection,
+            options,
+            clock: parts.clock,
+            weather: parts.weather,
+            generation: parts.generation.generation,
+            subscription,
+            owned: BTreeMap::new(),
+            goal: None,
+            switched: false,
+            applied: parts.applied,
+        })
+    }
+
+    /// Works until every cursor of `goal` is there, and not a record further.
+    pub(crate) async fn work_until(
+        &mut self,
+        goal: Goal,
+        shutdown: &CancellationToken,
+    ) -> Result<End, Error> {
+        self.goal = Some(goal);
+        let end = self.work(shutdown).await;
+        self.checkpoint_all().await;
+        end
+    }
+
+    async fn work(&mut self, shutdown: &CancellationToken) -> Result<End, Error> {
         loop {
+            if self.switched {
+                return Ok(End::Switched);
+            }
+            if self.has_reached() {
+                return Ok(End::Reached);
+            }
             let event = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Ok(()),
+                () = shutdown.cancelled() => return Ok(End::Stopped),
                 // Before the records: with a backlog there is always a record.
                 () = self.lag.tick() => {
-                    self.look_around();
+                    self.look_around().await;
                     continue;
                 }
                 event = self.subscription.next() => event,
@@ -179,9 +258,23 @@ impl<P: Projection> Worker<P> {
         }
     }
 
-    /// Once a second: how far behind, how far on, and whether the log is there.
-    fn look_around(&mut self) {
+    fn has_reached(&self) -> bool {
+        let is_there = |(partition, next): (&Partition, &u64)| {
+            let owned = self.owned.get(partition);
+            owned.is_some_and(|owned| owned.cursor.next_offset >= *next)
+        };
+        self.goal
+            .as_ref()
+            .is_some_and(|goal| goal.iter().all(is_there))
+    }
+
+    /// Once a second: how far behind, how far on, whether the log is there, and whether the
+    /// generation is still the one that is served.
+    async fn look_around(&mut self) {
         self.report_lag();
+        // No answer is no news: whoever writes hears of it.
+        let frozen = store::is_frozen(&self.pool, self.generation).await;
+        self.switched = frozen.unwrap_or_default();
         if self.log.healthy() {
             self.hint();
             self.weather.clear();
@@ -267,7 +360,7 @@ impl<P: Projection> Worker<P> {
                 records.extend(self.subscription.take(records_left, bytes_left));
             }
         }
-        let Some(batch) = Batch::read(&mut self.owned, records)? else {
+        let Some(batch) = Batch::read(&mut self.owned, self.goal.as_ref(), records)? else {
             return Ok(());
         };
         self.lag.in_hand(batch.oldest_recorded_at());
@@ -286,7 +379,12 @@ impl<P: Projection> Worker<P> {
                     self.settle(batch);
                     return Ok(());
                 }
-                Ok(lost) => self.lose(&lost, &mut batch),
+                Ok(lost) => {
+                    if self.is_switched().await? {
+                        return Ok(());
+                    }
+                    self.lose(&lost, &mut batch);
+                }
                 Err(failed) if failed.is_weather() => {
                     warn!(
                         error = &failed as &dyn std::error::Error,
@@ -376,6 +474,15 @@ impl<P: Projection> Worker<P> {
         }))
     }
 
+    /// Whether cursors did not move because another generation is served now.
+    async fn is_switched(&mut self) -> Result<bool, Error> {
+        let (pool, generation) = (&self.pool, self.generation);
+        let frozen = || store::is_frozen(pool, generation);
+        let frozen = self.weather.outlast("look for a switch", frozen).await?;
+        self.switched = frozen.unwrap_or_default();
+        Ok(self.switched)
+    }
+
     /// Other processes own these partitions: leave them, and keep of the batch what is ours.
     fn lose(&mut self, lost: &[Partition], batch: &mut Batch) {
         for partition in lost {
@@ -395,6 +502,8 @@ impl<P: Projection> Worker<P> {
         let name = self.options.name.clone();
         counter!("runledger_projection_records_total", "projection" => name.clone())
             .increment(batch.records as u64);
+        self.applied
+            .fetch_add(batch.records as u64, Ordering::Relaxed);
         counter!("runledger_projection_batches_total", "projection" => name).increment(1);
         self.lag.applied(&batch.after, self.clock.now());
         for cursor in batch.after {

@@ -16,9 +16,6 @@ use crate::cursor::Cursor;
 /// A checkpoint is written whenever a cursor passes a multiple of this, and when its owner stops.
 pub(crate) const CHECKPOINT_EVERY: u64 = 10_000;
 
-/// The generation whose tables the pools of this version are connected to.
-const GENERATION: i32 = 1;
-
 #[derive(FromRow)]
 struct Row {
     family: String,
@@ -109,43 +106,98 @@ fn number(partition: Partition) -> i32 {
     i32::try_from(partition.number).unwrap_or(i32::MAX)
 }
 
+/// One generation of a read model.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub(crate) struct Generation {
+    pub(crate) generation: i32,
+    /// Where its unqualified names are looked up.
+    pub(crate) search_path: String,
+}
+
 /// The generation that is served now.
-pub(crate) async fn active_generation(db: impl PgExecutor<'_>) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar("SELECT generation FROM active_generation")
+pub(crate) async fn active_generation(db: impl PgExecutor<'_>) -> Result<Generation, sqlx::Error> {
+    sqlx::query_as("SELECT generation, search_path FROM active_generation")
         .fetch_one(db)
         .await
 }
 
-/// A cursor with the generation it belongs to.
-#[derive(FromRow)]
-struct ActiveRow {
+/// Whether the cursors of a generation may not move, because another is served.
+pub(crate) async fn is_frozen(
+    db: impl PgExecutor<'_>,
     generation: i32,
-    #[sqlx(flatten)]
-    cursor: Row,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT coalesce(bool_or(frozen), false) FROM cursors WHERE generation = $1")
+        .bind(generation)
+        .fetch_one(db)
+        .await
 }
 
-/// All cursors of the generation that is served, as this snapshot has them.
-///
-/// Pools of this version look their tables up in the schema of [`GENERATION`]: cursors of another
-/// would speak of rows that the same snapshot does not read, so they are an error.
+/// All cursors of the generation that is served, as this snapshot has them. In a transaction, what
+/// follows looks its tables up in that generation.
 pub(crate) async fn active(
     db: impl PgExecutor<'_>,
 ) -> Result<BTreeMap<Partition, Cursor>, sqlx::Error> {
-    let rows: Vec<ActiveRow> = sqlx::query_as(include_str!("../sql/select_active_cursors.sql"))
+    let rows: Vec<Row> = sqlx::query_as(include_str!("../sql/select_active_cursors.sql"))
         .fetch_all(db)
         .await?;
-    let cursor = |row: ActiveRow| {
-        if row.generation != GENERATION {
-            let unknown = format!(
-                "this version reads generation {GENERATION}, not {}",
-                row.generation
-            );
-            return Err(sqlx::Error::Decode(unknown.into()));
-        }
-        let cursor = row.cursor.into_cursor()?;
+    let cursor = |row: Row| {
+        let cursor = row.into_cursor()?;
         Ok((cursor.partition, cursor))
     };
     rows.into_iter().map(cursor).collect()
+}
+
+/// All cursors of one generation.
+pub(crate) async fn all(
+    db: impl PgExecutor<'_>,
+    generation: i32,
+) -> Result<BTreeMap<Partition, Cursor>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(include_str!("../sql/select_all_cursors.sql"))
+        .bind(generation)
+        .fetch_all(db)
+        .await?;
+    let cursor = |row: Row| {
+        let cursor = row.into_cursor()?;
+        Ok((cursor.partition, cursor))
+    };
+    rows.into_iter().map(cursor).collect()
+}
+
+/// What a cursor was at some place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) partition: Partition,
+    pub(crate) next_offset: u64,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) record_count: u64,
+    pub(crate) rolling_hash: Digest,
+    pub(crate) chain_head: Digest,
+}
+
+/// All checkpoints of one generation: one every [`CHECKPOINT_EVERY`] records and a few more.
+pub(crate) async fn checkpoints(
+    db: impl PgExecutor<'_>,
+    generation: i32,
+) -> Result<Vec<Checkpoint>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(include_str!("../sql/select_checkpoints.sql"))
+        .bind(generation)
+        .fetch_all(db)
+        .await?;
+    let checkpoint = |row: Row| {
+        let cursor = row.into_cursor()?;
+        let (Some(incarnation), Some(chain_head)) = (cursor.incarnation, cursor.chain_head) else {
+            return Err(sqlx::Error::Decode("checkpoint: not whole".into()));
+        };
+        Ok(Checkpoint {
+            partition: cursor.partition,
+            next_offset: cursor.next_offset,
+            incarnation,
+            record_count: cursor.record_count,
+            rolling_hash: cursor.rolling_hash,
+            chain_head,
+        })
+    };
+    rows.into_iter().map(checkpoint).collect()
 }
 
 /// The cursors of some partitions; makes those that are missing.
@@ -179,7 +231,8 @@ pub(crate) async fn load(
 
 /// Moves cursors from `before` to `after`, each only if it still stands where `before` says, and
 /// locks them until the transaction ends. Returns the partitions that did not stand there: another
-/// process owns them now, and nothing of this batch may be committed.
+/// process owns them now, or another generation is served, and nothing of this batch may be
+/// committed.
 pub(crate) async fn guard(
     db: &mut PgConnection,
     generation: i32,

@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 mod people;
 
 pub(crate) use people::{
-    Demo, Import, Keys, KeysCommand, KillSwitch, Lag, Load, Reading, RunsList, RunsShow, RunsTail,
-    Server, Tenants, TenantsCommand, Turn, WhichTenant,
+    Demo, Import, Keys, KeysCommand, KillSwitch, Lag, Load, Model, Reading, Rebuild, RunsList,
+    RunsShow, RunsTail, Server, Tenants, TenantsCommand, Turn, Verify, WhichTenant,
 };
 
 /// The ledger under an AI-agent platform.
@@ -74,6 +74,22 @@ pub(crate) enum Command {
     KillSwitch(KillSwitch),
     /// How far the read model is behind the log, partition by partition
     Lag(Lag),
+    /// Check the read model against the log
+    ///
+    /// Recomputes every cursor and checkpoint from the log, builds the read model anew up to where it
+    /// is, in tables of its own, compares row by row, and drops them again. What is served is only
+    /// read. Names the first record, row or cursor that is not what the log says.
+    ///
+    /// Ends with status 0 when all is as it should be, 2 when something differs, 1 when it could not
+    /// be found out.
+    Verify(Verify),
+    /// Build the read model anew beside the one that is served, and switch to it
+    ///
+    /// Reads the log from its first record into tables of its own, catches up, compares row by row
+    /// with what is served, and switches in one transaction; readers notice nothing. What was served
+    /// before is kept for --rollback until --finish drops it. Interrupted, it goes on where it was
+    /// when it is run again; until the switch nothing that is served changes.
+    Rebuild(Rebuild),
     /// Load a local installation, and measure it honestly
     ///
     /// Appends tool calls to runs of its own. With --rate the loop is open: every request has its

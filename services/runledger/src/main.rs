@@ -3,7 +3,7 @@
 //! For: starting each role from its configuration, all of them at once for a developer, and everything that
 //! people do with an installation from a terminal, over the same gRPC as anybody.
 //! Must never: reach around the services into their tables or topics, except where it says so (`migrate`,
-//! `directory bootstrap`, `lag`, the figures of `load`).
+//! `directory bootstrap`, `lag`, `verify`, `rebuild`, the figures of `load`).
 
 mod admin;
 mod cli;
@@ -22,6 +22,7 @@ mod roles;
 mod runs;
 mod say;
 mod seed;
+mod upkeep;
 
 use std::io;
 use std::process::ExitCode;
@@ -45,6 +46,10 @@ async fn main() -> ExitCode {
     match Box::pin(run(cli.command)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<upkeep::Differs>() => {
+            say::aside(format_args!("runledger: {error:#}"));
+            ExitCode::from(2)
+        }
         Err(error) => {
             say::aside(format_args!("runledger: {error:#}"));
             ExitCode::FAILURE
@@ -66,6 +71,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Tenants(args) => admin::tenants(&args).await,
         Command::KillSwitch(args) => admin::kill_switch(&args).await,
         Command::Lag(args) => lag::run(&args).await,
+        Command::Verify(args) => upkeep::verify(&args).await,
+        Command::Rebuild(args) => upkeep::rebuild(&args).await,
         Command::Load(args) => load::run(&args).await,
         Command::Ingest(role) => roles::ingest(&role).await,
         Command::Directory(directory) => match directory.command {

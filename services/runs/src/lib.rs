@@ -11,11 +11,15 @@ mod config;
 mod projector;
 mod serve;
 mod statements;
+mod upkeep;
 
 pub use api::Options as ApiOptions;
 pub use config::{API_DEFAULTS, ApiConfig, PROJECTOR_DEFAULTS, ProjectorConfig};
 pub use projector::{FAMILIES, Runs};
+/// How the read model is built anew and compared.
+pub use runledger_projection::rebuild;
 pub use serve::{
     ApiAddresses, Error, ProjectorAddresses, serve_api, serve_api_on, serve_projector,
     serve_projector_on,
 };
+pub use upkeep::{UPKEEP_DEFAULTS, Upkeep, UpkeepConfig};

@@ -25,10 +25,26 @@ pub struct Runs {
 /// What this read model reads.
 pub const FAMILIES: &[Family] = &[Family::Run, Family::Schedule, Family::Message];
 
+/// The tables it is made of.
+const TABLES: &[&str] = &[
+    "records",
+    "runs",
+    "run_labels",
+    "steps",
+    "tool_calls",
+    "usage_totals",
+    "messages",
+    "occurrences",
+];
+
 #[async_trait]
 impl Projection for Runs {
     fn families(&self) -> &'static [Family] {
         FAMILIES
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        TABLES
     }
 
     async fn apply(

@@ -25,7 +25,7 @@ use crate::config::{ApiConfig, ProjectorConfig};
 use crate::{FAMILIES, Runs};
 
 /// The schema of the read model.
-const SCHEMA: &str = "runs";
+pub(crate) const SCHEMA: &str = "runs";
 
 /// Where the projector answers.
 #[derive(Clone, Copy, Debug)]

@@ -40,8 +40,7 @@ pub(super) fn subscribe(
         doing: FOLLOWING,
         source,
     };
-    let membership =
-        Membership::new(&core.config, &options).map_err(|error| refused(error.into()))?;
+    let membership = Membership::new(core, &options).map_err(|error| refused(error.into()))?;
     let fetcher = Fetcher::new(core, &options).map_err(|error| refused(error.into()))?;
     let shared = Shared::new(&options);
     let desk = Arc::new(Desk::default());
@@ -197,7 +196,7 @@ impl Member {
         for partition in orders.give_up {
             self.give_up(partition)?;
         }
-        if !orders.hint.is_empty() {
+        if let (Membership::Group(_), false) = (&self.membership, orders.hint.is_empty()) {
             self.fetcher.hint(orders.hint);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Belonging to a consumer group, and nothing else: this client neither fetches nor commits. A
+//! Belonging to a consumer group, or to none, and nothing else: this client neither fetches nor commits. A
 //! commit that waits for a broker to come back would be sent under a membership that has ended
 //! meanwhile, and cost the member its name.
 //!
@@ -21,8 +21,9 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
 
-use super::config::Config;
-use super::core::Seldom;
+use runledger_domain::log::Partition;
+
+use super::core::{Core, Seldom};
 use crate::subscription::SubscriptionOptions;
 
 /// Topic and number of a partition.
@@ -36,27 +37,50 @@ pub(super) enum Said {
     Dealt(Vec<Named>),
 }
 
-/// A member of a group. Dropped, it stays one until its session ends.
-pub(super) struct Membership {
-    consumer: BaseConsumer<Context>,
+/// Who says which partitions are this member's.
+pub(super) enum Membership {
+    /// A group. Dropped, the client stays a member until its session ends.
+    Group(BaseConsumer<Context>),
+    /// Nobody else: the deal that is still to be said.
+    Alone(Option<Vec<Named>>),
 }
 
 impl Membership {
-    pub(super) fn new(config: &Config, options: &SubscriptionOptions) -> KafkaResult<Self> {
-        let consumer =
-            BaseConsumer::from_config_and_context(&config.member(options), Context::default())?;
-        Ok(Self { consumer })
+    pub(super) fn new(core: &Core, options: &SubscriptionOptions) -> KafkaResult<Self> {
+        let Some(partitions) = &options.alone else {
+            let config = core.config.member(options);
+            let consumer = BaseConsumer::from_config_and_context(&config, Context::default())?;
+            return Ok(Self::Group(consumer));
+        };
+        let named = |partition: &Partition| {
+            let number = i32::try_from(partition.number).unwrap_or(i32::MAX);
+            (core.topics.name(partition.family).to_owned(), number)
+        };
+        Ok(Self::Alone(Some(partitions.iter().map(named).collect())))
     }
 
     pub(super) fn join(&self, topics: &[&str]) -> KafkaResult<()> {
-        self.consumer.subscribe(topics)
+        match self {
+            Self::Group(consumer) => consumer.subscribe(topics),
+            Self::Alone(_) => Ok(()),
+        }
     }
 
     /// Keeps the membership alive; to be called many times a session. Answers with the last that
-    /// the group has said since.
-    pub(super) fn poll(&self, wait: Duration) -> KafkaResult<Option<Said>> {
-        let polled = self.consumer.poll(wait);
-        if let Some(said) = self.consumer.context().said().take() {
+    /// was said since.
+    pub(super) fn poll(&mut self, wait: Duration) -> KafkaResult<Option<Said>> {
+        let consumer = match self {
+            Self::Group(consumer) => consumer,
+            Self::Alone(unsaid) => {
+                let said = unsaid.take().map(Said::Dealt);
+                if said.is_none() {
+                    std::thread::park_timeout(wait);
+                }
+                return Ok(said);
+            }
+        };
+        let polled = consumer.poll(wait);
+        if let Some(said) = consumer.context().said().take() {
             return Ok(Some(said));
         }
         match polled {
@@ -69,7 +93,7 @@ impl Membership {
 
 /// What the client library calls back, always from inside a poll, or while the client is dropped.
 #[derive(Default)]
-struct Context {
+pub(super) struct Context {
     said: Mutex<Option<Said>>,
     seldom: Seldom,
 }

@@ -6,7 +6,7 @@ use runledger_eventlog::Stored;
 use runledger_proto::decode;
 use tracing::Span;
 
-use super::{Error, Owned};
+use super::{Error, Goal, Owned};
 use crate::apply::Applied;
 use crate::cursor::{Cursor, Verdict};
 use crate::trace;
@@ -26,9 +26,10 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Judges and decodes `records`. `None` when there is nothing to commit. The owned cursors stay
-    /// as they are: they move when the batch is committed.
+    /// as they are: they move when the batch is committed. What lies behind `goal` is let fall.
     pub(super) fn read(
         owned: &mut BTreeMap<Partition, Owned>,
+        goal: Option<&Goal>,
         records: Vec<Stored>,
     ) -> Result<Option<Self>, Error> {
         let mut after: BTreeMap<Partition, Cursor> = BTreeMap::new();
@@ -46,6 +47,10 @@ impl Batch {
             if !owned.recognised {
                 owned.cursor.recognise(&stored)?;
                 owned.recognised = true;
+                continue;
+            }
+            let end = goal.and_then(|goal| goal.get(&stored.position.partition));
+            if end.is_some_and(|end| stored.position.offset >= *end) {
                 continue;
             }
             let cursor = after

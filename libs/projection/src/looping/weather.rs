@@ -12,13 +12,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Waits out what passes by itself, with jitter, for ever, and says so to whoever asks for health.
 #[derive(Clone)]
-pub(super) struct Weather {
+pub(crate) struct Weather {
     health: watch::Sender<Health>,
     shutdown: CancellationToken,
 }
 
 impl Weather {
-    pub(super) fn new(health: watch::Sender<Health>, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(health: watch::Sender<Health>, shutdown: CancellationToken) -> Self {
         Self { health, shutdown }
     }
 
@@ -38,7 +38,7 @@ impl Weather {
     }
 
     /// Tries until the answer is no longer weather. `None`: the shutdown came first.
-    pub(super) async fn outlast<T, F>(
+    pub(crate) async fn outlast<T, F>(
         &self,
         doing: &'static str,
         attempt: impl Fn() -> F,

@@ -42,6 +42,10 @@ impl Projection for Probe {
         &[Family::Run]
     }
 
+    fn tables(&self) -> &'static [&'static str] {
+        &["seen"]
+    }
+
     async fn apply(&mut self, tx: &mut PgConnection, batch: &[Applied]) -> Result<(), ApplyError> {
         let ids: Vec<Uuid> = batch
             .iter()
@@ -80,7 +84,9 @@ impl World {
              CREATE TABLE probe.cursors (LIKE runs.cursors INCLUDING ALL);
              CREATE TABLE probe.checkpoints (LIKE runs.checkpoints INCLUDING ALL);
              CREATE TABLE probe.active_generation (LIKE runs.active_generation INCLUDING ALL);
-             INSERT INTO probe.active_generation (generation) VALUES (1);
+             INSERT INTO probe.active_generation (generation, search_path) VALUES (1, 'probe');
+             CREATE TABLE probe.generations (LIKE runs.generations INCLUDING ALL);
+             INSERT INTO probe.generations VALUES (1, 'probe', true, now());
              CREATE TABLE probe.seen (record_id uuid PRIMARY KEY);
              GRANT USAGE ON SCHEMA probe TO runledger_runs_writer, runledger_runs_reader;
              GRANT SELECT ON ALL TABLES IN SCHEMA probe TO runledger_runs_writer, runledger_runs_reader;

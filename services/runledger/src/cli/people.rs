@@ -281,6 +281,48 @@ pub(crate) struct Lag {
     pub(crate) json: bool,
 }
 
+/// A read model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Model {
+    Runs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Verify {
+    /// Which read model
+    #[arg(value_enum, default_value_t = Model::Runs)]
+    pub(crate) model: Model,
+    /// Tasks that build at the same time; fewer leave more to those who are served
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) workers: u16,
+    /// One JSON object, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) role: super::Role,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Rebuild {
+    /// Which read model
+    #[arg(value_enum)]
+    pub(crate) model: Model,
+    /// Tasks that build at the same time; fewer leave more to those who are served
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) workers: u16,
+    /// Begin at the first record, whatever an earlier rebuild has left
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Go back to what was served before, once it has caught up
+    #[arg(long, conflicts_with_all = ["fresh", "finish"])]
+    pub(crate) rollback: bool,
+    /// Drop what is not served: the way back, or an unfinished rebuild
+    #[arg(long, conflicts_with = "fresh")]
+    pub(crate) finish: bool,
+    #[command(flatten)]
+    pub(crate) role: super::Role,
+}
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Load {
     /// Records a second, open loop

@@ -9,6 +9,7 @@
 mod api;
 mod facts;
 mod read_model;
+mod rebuild;
 mod refusals;
 mod tail;
 mod world;

@@ -1,0 +1,202 @@
+//! Cursors and checkpoints, recomputed from the log.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use runledger_domain::log::Partition;
+use runledger_eventlog::{Event, Log, Stored, SubscriptionOptions};
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use super::build::{BATCH_BYTES, BATCH_RECORDS, QUEUE_BYTES};
+use crate::cursor::Cursor;
+use crate::store::Checkpoint;
+
+/// The first place of a partition where what is stored is not what the log says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discontinuity {
+    pub partition: Partition,
+    /// The next offset at the place.
+    pub next_offset: u64,
+    pub what: String,
+}
+
+impl fmt::Display for Discontinuity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} at next offset {}: {}",
+            self.partition, self.next_offset, self.what
+        )
+    }
+}
+
+/// Reads the log up to `cursors`, once, and compares on the way.
+pub(super) async fn check(
+    log: &dyn Log,
+    name: &str,
+    partitions: &[Partition],
+    cursors: &BTreeMap<Partition, Cursor>,
+    checkpoints: Vec<Checkpoint>,
+    shutdown: &CancellationToken,
+) -> Result<Option<Discontinuity>, Error> {
+    let mut tracks = BTreeMap::new();
+    for (partition, cursor) in cursors {
+        if !partitions.contains(partition) {
+            return Ok(found(
+                *partition,
+                cursor.next_offset,
+                "the log has no such partition",
+            ));
+        }
+        let end = log.watermark(*partition).await.map_err(Error::Log)?;
+        if end < cursor.next_offset {
+            let what = format!("the log ends before offset {end}");
+            return Ok(found(*partition, cursor.next_offset, what));
+        }
+        tracks.insert(*partition, Track::new(cursor));
+    }
+    for checkpoint in checkpoints {
+        let (partition, next_offset) = (checkpoint.partition, checkpoint.next_offset);
+        match tracks.get_mut(&partition) {
+            Some(track) if next_offset <= track.stored.next_offset => track.expect(checkpoint),
+            _ => {
+                return Ok(found(
+                    partition,
+                    next_offset,
+                    "there is a checkpoint, but no cursor that has come so far",
+                ));
+            }
+        }
+    }
+    tracks.retain(|_, track| track.stored.next_offset > 0);
+    follow(log, name, tracks, shutdown).await
+}
+
+fn found(partition: Partition, next_offset: u64, what: impl Into<String>) -> Option<Discontinuity> {
+    Some(Discontinuity {
+        partition,
+        next_offset,
+        what: what.into(),
+    })
+}
+
+async fn follow(
+    log: &dyn Log,
+    name: &str,
+    mut tracks: BTreeMap<Partition, Track>,
+    shutdown: &CancellationToken,
+) -> Result<Option<Discontinuity>, Error> {
+    let mut subscription = log
+        .subscribe(SubscriptionOptions {
+            queue_records: BATCH_RECORDS,
+            queue_bytes: QUEUE_BYTES,
+            ..SubscriptionOptions::alone(name, tracks.keys().copied().collect())
+        })
+        .map_err(Error::Log)?;
+    while tracks.values().any(|track| !track.is_done()) {
+        let event = tokio::select! {
+            () = shutdown.cancelled() => return Err(Error::Stopped),
+            event = subscription.next() => event,
+        };
+        match event {
+            Event::Assigned(partitions) => {
+                subscription.start(partitions.into_iter().map(|one| (one, 0)).collect());
+            }
+            Event::Revoked(_) => {}
+            Event::Failed(error) => return Err(Error::Log(error)),
+            Event::Records => {
+                for stored in subscription.take(BATCH_RECORDS, BATCH_BYTES) {
+                    let track = tracks.get_mut(&stored.position.partition);
+                    let wrong = track.and_then(|track| track.pass(&stored));
+                    if wrong.is_some() {
+                        return Ok(wrong);
+                    }
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// One partition: what is stored of it, and what the log has said so far.
+struct Track {
+    stored: Cursor,
+    read: Cursor,
+    /// Those not yet passed, by next offset.
+    checkpoints: BTreeMap<u64, Checkpoint>,
+}
+
+impl Track {
+    fn new(stored: &Cursor) -> Self {
+        Self {
+            read: Cursor::new(stored.partition),
+            stored: stored.clone(),
+            checkpoints: BTreeMap::new(),
+        }
+    }
+
+    fn expect(&mut self, checkpoint: Checkpoint) {
+        self.checkpoints.insert(checkpoint.next_offset, checkpoint);
+    }
+
+    fn is_done(&self) -> bool {
+        self.read.next_offset >= self.stored.next_offset
+    }
+
+    /// Reads one more record, and compares where something is stored.
+    fn pass(&mut self, record: &Stored) -> Option<Discontinuity> {
+        if self.is_done() {
+            return None;
+        }
+        let partition = self.read.partition;
+        if let Err(diverged) = self.read.advance(record) {
+            return found(partition, self.read.next_offset, diverged.to_string());
+        }
+        let next = self.read.next_offset;
+        let checkpoint = self.checkpoints.remove(&next);
+        let differs = checkpoint.and_then(|checkpoint| checkpoint.differs(&self.read));
+        let differs = differs.map(|what| format!("the checkpoint has another {what} than the log"));
+        let differs = differs.or_else(|| {
+            let what = self.is_done().then(|| self.cursor_differs()).flatten()?;
+            Some(format!("the cursor has another {what} than the log"))
+        });
+        differs.and_then(|what| found(partition, next, what))
+    }
+
+    fn cursor_differs(&self) -> Option<&'static str> {
+        let (stored, read) = (&self.stored, &self.read);
+        let same = [
+            ("incarnation", stored.incarnation == read.incarnation),
+            ("record count", stored.record_count == read.record_count),
+            ("rolling hash", stored.rolling_hash == read.rolling_hash),
+            ("last digest", stored.last_digest == read.last_digest),
+            ("chain head", stored.chain_head == read.chain_head),
+            (
+                "number of voids in a row",
+                stored.voids_in_a_row == read.voids_in_a_row,
+            ),
+            (
+                "time of its last record",
+                stored.last_recorded_at == read.last_recorded_at,
+            ),
+        ];
+        same.into_iter()
+            .find(|(_, same)| !same)
+            .map(|(what, _)| what)
+    }
+}
+
+impl Checkpoint {
+    fn differs(&self, read: &Cursor) -> Option<&'static str> {
+        let same = [
+            ("incarnation", Some(self.incarnation) == read.incarnation),
+            ("record count", self.record_count == read.record_count),
+            ("rolling hash", self.rolling_hash == read.rolling_hash),
+            ("chain head", Some(self.chain_head) == read.chain_head),
+        ];
+        same.into_iter()
+            .find(|(_, same)| !same)
+            .map(|(what, _)| what)
+    }
+}

@@ -1,0 +1,305 @@
+//! One rebuild or verify under way: what it holds, and its steps in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use runledger_domain::log::Partition;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::build::goal;
+use super::tables::{Known, Owner};
+use super::{
+    Difference, Discontinuity, Error, Progress, Report, Site, Step, Verdict, compare, continuity,
+};
+use crate::apply::Projection;
+use crate::cursor::Cursor;
+use crate::store::{self, Generation};
+
+/// One rebuild or verify at a time: an advisory lock of the database, held by a connection.
+pub(super) struct Running<'a, P, F> {
+    pub(super) site: &'a Site,
+    pub(super) make: F,
+    pub(super) tables: &'static [&'static str],
+    pub(super) partitions: Vec<Partition>,
+    pub(super) progress: watch::Sender<Progress>,
+    pub(super) applied: Arc<AtomicU64>,
+    pub(super) shutdown: CancellationToken,
+    pub(super) owner_pool: PgPool,
+    pub(super) writer_pool: PgPool,
+    lock: PoolConnection<Postgres>,
+    _projection: std::marker::PhantomData<fn() -> P>,
+}
+
+impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
+    pub(super) async fn begin(
+        site: &'a Site,
+        make: F,
+        progress: watch::Sender<Progress>,
+        shutdown: CancellationToken,
+    ) -> Result<Self, Error> {
+        // Building and comparing take as long as they take.
+        let patient = [
+            ("statement_timeout", "0"),
+            ("idle_in_transaction_session_timeout", "0"),
+        ];
+        let owner_pool = runledger_postgres::connect_like(&site.owner, &patient);
+        let writer_pool = runledger_postgres::connect_like(&site.writer, &patient);
+        let locking = Error::database("take the lock of rebuilds");
+        let locked = async {
+            let mut connection = owner_pool.acquire().await?;
+            let taken: bool =
+                sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")
+                    .bind(format!("rebuild {}", site.name))
+                    .fetch_one(&mut *connection)
+                    .await?;
+            Ok((taken, connection))
+        };
+        let (taken, lock) = locked.await.map_err(locking)?;
+        if !taken {
+            let name = site.name.clone();
+            return Err(Error::Running { name });
+        }
+        let projection = make();
+        let applied = Arc::clone(&progress.borrow().applied);
+        let mut partitions = Vec::new();
+        for family in projection.families() {
+            let genesis = site.log.genesis(*family).await.map_err(Error::Log)?;
+            partitions.extend(genesis.iter().map(|genesis| Partition {
+                family: *family,
+                number: genesis.partition,
+            }));
+        }
+        Ok(Self {
+            site,
+            tables: projection.tables(),
+            make,
+            partitions,
+            applied,
+            progress,
+            shutdown,
+            owner_pool,
+            writer_pool,
+            lock,
+            _projection: std::marker::PhantomData,
+        })
+    }
+
+    /// Lets the lock go. Waiting for the connections to close is what makes sure of it.
+    pub(super) async fn end(self) {
+        drop(self.lock);
+        self.owner_pool.close().await;
+        self.writer_pool.close().await;
+    }
+
+    pub(super) async fn rebuild(&self, fresh: bool) -> Result<Report, Error> {
+        let (served, others) = self.generations().await?;
+        if let Some(kept) = others.iter().find(|one| one.generation < served.generation) {
+            return Err(Error::Kept(kept.generation));
+        }
+        let target = match self.begun(others, fresh).await? {
+            Some(begun) => begun,
+            None => self.create(&served).await?,
+        };
+        self.build(&target, &served).await?;
+        let rows = self.compare(&target, &served).await?;
+        let rows = rows.map_err(Error::Different)?;
+        self.switch(&served, &target).await?;
+        Ok(self.report(&target, rows))
+    }
+
+    pub(super) async fn rollback(&self) -> Result<Report, Error> {
+        let (served, others) = self.generations().await?;
+        let kept = others.into_iter().rfind(|one| one.is_whole);
+        let kept = kept.ok_or(Error::NoneKept)?;
+        self.build(&kept, &served).await?;
+        self.switch(&served, &kept).await?;
+        Ok(self.report(&kept, Vec::new()))
+    }
+
+    pub(super) async fn finish(&self) -> Result<usize, Error> {
+        let (_, others) = self.generations().await?;
+        self.readers_have_ended().await?;
+        for known in &others {
+            self.owner().drop(known).await?;
+        }
+        Ok(others.len())
+    }
+
+    pub(super) async fn verify(&self) -> Result<Verdict, Error> {
+        let (served, others) = self.generations().await?;
+        let (checkpoints, discontinuity) = self.continuity(&served).await?;
+        let mut verdict = Verdict {
+            report: self.report(&served, Vec::new()),
+            checkpoints,
+            discontinuity,
+            difference: None,
+        };
+        // Cursors that are wrong say nothing about how far to build.
+        if verdict.discontinuity.is_some() {
+            return Ok(verdict);
+        }
+        // What an earlier version has built would say nothing about this one.
+        let begun = others.into_iter().filter(|one| !one.is_whole).collect();
+        self.begun(begun, true).await?;
+        let target = self.create(&served).await?;
+        let compared = match self.bring(&target, &served).await {
+            Ok(()) => self.compare(&target, &served).await,
+            Err(error) => Err(error),
+        };
+        self.owner().drop(&target).await?;
+        match compared? {
+            Ok(rows) => verdict.report = self.report(&served, rows),
+            Err(difference) => verdict.difference = Some(*difference),
+        }
+        Ok(verdict)
+    }
+
+    pub(super) async fn create(&self, like: &Known) -> Result<Known, Error> {
+        self.owner().create(like, self.site.clock.now()).await
+    }
+
+    pub(super) fn owner(&self) -> Owner<'_> {
+        Owner {
+            pool: &self.owner_pool,
+            base: self.site.schema,
+            tables: self.tables,
+        }
+    }
+
+    /// The one that is served, and the others.
+    pub(super) async fn generations(&self) -> Result<(Known, Vec<Known>), Error> {
+        let active = store::active_generation(&self.owner_pool)
+            .await
+            .map_err(Error::database("read the generation"))?;
+        let mut all = self.owner().generations().await?;
+        let at = all
+            .iter()
+            .position(|known| known.generation == active.generation);
+        let served = at.map(|at| all.remove(at)).ok_or(Error::Database {
+            doing: "find the generation that is served",
+            source: sqlx::Error::RowNotFound,
+        })?;
+        Ok((served, all))
+    }
+
+    /// The generation that an earlier rebuild has begun. All such are dropped if it is to be `fresh`.
+    pub(super) async fn begun(
+        &self,
+        begun: Vec<Known>,
+        fresh: bool,
+    ) -> Result<Option<Known>, Error> {
+        if !fresh {
+            return Ok(begun.into_iter().next_back());
+        }
+        for known in &begun {
+            self.owner().drop(known).await?;
+        }
+        Ok(None)
+    }
+
+    pub(super) fn tell(&self, step: Step, missing: u64) {
+        self.progress.send_modify(|progress| {
+            progress.step = step;
+            progress.missing = missing;
+        });
+    }
+
+    pub(super) fn report(&self, known: &Known, rows: Vec<(&'static str, u64)>) -> Report {
+        Report {
+            generation: known.generation,
+            records: self.applied.load(Ordering::Relaxed),
+            rows,
+        }
+    }
+
+    pub(super) fn named(&self, known: &Known) -> Generation {
+        known.served_from(self.site.schema)
+    }
+
+    pub(super) async fn cursors(
+        &self,
+        known: &Known,
+    ) -> Result<BTreeMap<Partition, Cursor>, Error> {
+        let named = self.named(known);
+        let path = [("search_path", named.search_path.as_str())];
+        let pool = runledger_postgres::connect_like(&self.writer_pool, &path);
+        let cursors = store::all(&pool, known.generation).await;
+        pool.close().await;
+        cursors.map_err(Error::database("read the cursors"))
+    }
+
+    /// Compares all tables at one and the same cursors. The inner error is the first difference.
+    pub(super) async fn compare(
+        &self,
+        target: &Known,
+        served: &Known,
+    ) -> Result<Result<Vec<(&'static str, u64)>, Box<Difference>>, Error> {
+        let mut ours = self.snapshot(served).await?;
+        let at = store::all(&mut *ours, served.generation)
+            .await
+            .map_err(Error::database("read the cursors"))?;
+        self.catch_up(target, goal(at.values())).await?;
+        let mut theirs = self.snapshot(target).await?;
+        let mut rows = Vec::new();
+        for table in self.tables {
+            self.tell(Step::Comparing(table), 0);
+            match compare::table(&mut ours, &mut theirs, table).await? {
+                Ok(count) => rows.push((*table, count)),
+                Err(difference) => return Ok(Err(difference)),
+            }
+        }
+        Ok(Ok(rows))
+    }
+
+    /// A snapshot in which names mean the tables of `known`.
+    pub(super) async fn snapshot(
+        &self,
+        known: &Known,
+    ) -> Result<Transaction<'static, Postgres>, Error> {
+        let begun = async {
+            let mut tx = self
+                .writer_pool
+                .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                .await?;
+            sqlx::query("SELECT set_config('search_path', $1, true)")
+                .bind(self.named(known).search_path)
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx)
+        };
+        begun.await.map_err(Error::database("begin a snapshot"))
+    }
+
+    pub(super) async fn continuity(
+        &self,
+        served: &Known,
+    ) -> Result<(u64, Option<Discontinuity>), Error> {
+        let mut snapshot = self.snapshot(served).await?;
+        let cursors = store::all(&mut *snapshot, served.generation)
+            .await
+            .map_err(Error::database("read the cursors"))?;
+        let checkpoints = store::checkpoints(&mut *snapshot, served.generation)
+            .await
+            .map_err(Error::database("read the checkpoints"))?;
+        drop(snapshot);
+        let sum = cursors.values().map(|cursor| cursor.next_offset).sum();
+        self.tell(Step::ReadingLog, sum);
+        let count = checkpoints.len() as u64;
+        let name = format!("{}.verify", self.site.name);
+        let log = self.site.log.as_ref();
+        continuity::check(
+            log,
+            &name,
+            &self.partitions,
+            &cursors,
+            checkpoints,
+            &self.shutdown,
+        )
+        .await
+        .map(|found| (count, found))
+    }
+}

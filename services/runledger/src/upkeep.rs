@@ -1,0 +1,247 @@
+//! `runledger verify` and `runledger rebuild`.
+
+use std::future::Future;
+use std::io::IsTerminal as _;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use runledger_runs::rebuild::{DifferenceKind, Progress, Report, Step, Verdict};
+use runledger_runs::{UPKEEP_DEFAULTS, Upkeep, UpkeepConfig};
+use runledger_service::telemetry;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::say::{self, count};
+use crate::{cli, roles};
+
+/// The read model is not what the log says.
+#[derive(Debug, thiserror::Error)]
+#[error("the read model is not what the log says")]
+pub(crate) struct Differs;
+
+/// How often the bar moves.
+const TICK: Duration = Duration::from_millis(200);
+/// How often a line says so where there is no terminal.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// `runledger verify`.
+pub(crate) async fn verify(args: &cli::Verify) -> anyhow::Result<()> {
+    let cli::Model::Runs = args.model;
+    let Some((upkeep, _telemetry)) = open(&args.role, args.workers)? else {
+        return Ok(());
+    };
+    let verdict = shown(&upkeep, upkeep.verify()).await?;
+    let whole = verdict.discontinuity.is_none() && verdict.difference.is_none();
+    if args.json {
+        say::line(as_json(&verdict))?;
+    } else {
+        print(&verdict)?;
+    }
+    if whole { Ok(()) } else { Err(Differs.into()) }
+}
+
+/// `runledger rebuild`.
+pub(crate) async fn rebuild(args: &cli::Rebuild) -> anyhow::Result<()> {
+    let cli::Model::Runs = args.model;
+    let Some((upkeep, _telemetry)) = open(&args.role, args.workers)? else {
+        return Ok(());
+    };
+    let begun = Instant::now();
+    if args.finish {
+        let dropped = shown(&upkeep, upkeep.finish()).await?;
+        say::line(format_args!(
+            "Dropped {dropped} generations that were not served."
+        ))?;
+        return Ok(());
+    }
+    let report = if args.rollback {
+        shown(&upkeep, upkeep.rollback()).await?
+    } else {
+        shown(&upkeep, upkeep.rebuild(args.fresh)).await?
+    };
+    say::line(format_args!(
+        "Generation {} is served now: {} records applied in {:.1} s, {}.",
+        report.generation,
+        count(report.records),
+        begun.elapsed().as_secs_f64(),
+        rows(&report)
+    ))?;
+    if args.rollback {
+        say::line(
+            "What was served before is kept. `runledger rebuild runs` switches to it again, with --fresh builds anew, --finish drops it.",
+        )?;
+    } else {
+        say::line(
+            "What was served before is kept. `runledger rebuild runs --rollback` goes back to it, --finish drops it.",
+        )?;
+    }
+    Ok(())
+}
+
+fn open(role: &cli::Role, workers: u16) -> anyhow::Result<Option<(Upkeep, telemetry::Guard)>> {
+    let Some(config) = roles::load::<UpkeepConfig>(role, UPKEEP_DEFAULTS)? else {
+        return Ok(None);
+    };
+    let guard = telemetry::init(&config.telemetry, "upkeep")?;
+    let shutdown = CancellationToken::new();
+    let upkeep = Upkeep::new(&config, roles::clock(), usize::from(workers), shutdown)?;
+    Ok(Some((upkeep, guard)))
+}
+
+/// Waits for the work, and shows how far it is.
+async fn shown<T, E>(upkeep: &Upkeep, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let mut display = Display::new(upkeep.progress.subscribe());
+    let mut tick = interval(TICK);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                display.end();
+                return done;
+            }
+            _ = tick.tick() => display.show(),
+        }
+    }
+}
+
+/// A bar on a terminal, now and then a line elsewhere.
+struct Display {
+    progress: watch::Receiver<Progress>,
+    bar: Option<ProgressBar>,
+    step: Option<Step>,
+    /// Records applied when the step began.
+    base: u64,
+    said: Instant,
+}
+
+impl Display {
+    fn new(progress: watch::Receiver<Progress>) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(0);
+            // A template that is wrong costs the beauty of the bar, nothing else.
+            if let Ok(style) = ProgressStyle::with_template(
+                "{msg:20} {bar:32} {human_pos} of {human_len} records  {per_sec}  {eta} left",
+            ) {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self {
+            progress,
+            bar,
+            step: None,
+            base: 0,
+            said: Instant::now(),
+        }
+    }
+
+    fn show(&mut self) {
+        let progress = self.progress.borrow_and_update().clone();
+        let applied = progress.applied.load(Ordering::Relaxed);
+        if self.step != Some(progress.step) {
+            self.step = Some(progress.step);
+            self.base = applied;
+            if let Some(bar) = &self.bar {
+                bar.reset();
+                bar.set_message(name(progress.step));
+            }
+        }
+        let done = applied.saturating_sub(self.base);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(progress.missing.max(done));
+                bar.set_position(done);
+            }
+            None if self.said.elapsed() >= SAY_EVERY => {
+                self.said = Instant::now();
+                say::aside(format_args!(
+                    "{}: {} of {} records",
+                    name(progress.step),
+                    count(done),
+                    count(progress.missing)
+                ));
+            }
+            None => {}
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn name(step: Step) -> String {
+    match step {
+        Step::ReadingLog => "reading the log".to_owned(),
+        Step::Building => "building".to_owned(),
+        Step::Indexing => "making indexes".to_owned(),
+        Step::Comparing(table) => format!("comparing {table}"),
+        Step::Switching => "switching".to_owned(),
+    }
+}
+
+fn rows(report: &Report) -> String {
+    let sum = report.rows.iter().map(|(_, rows)| rows).sum();
+    format!("{} rows compared", count(sum))
+}
+
+fn print(verdict: &Verdict) -> anyhow::Result<()> {
+    if let Some(discontinuity) = &verdict.discontinuity {
+        return Ok(say::line(format_args!("DIFFERS: {discontinuity}"))?);
+    }
+    if let Some(difference) = &verdict.difference {
+        say::line(format_args!("DIFFERS: {difference}"))?;
+        for (whose, row) in [
+            ("served", &difference.served),
+            ("by the log", &difference.rebuilt),
+        ] {
+            if let Some(row) = row {
+                say::line(format_args!("  {whose}: {row}"))?;
+            }
+        }
+        return Ok(());
+    }
+    say::line(format_args!(
+        "All is as the log says: {} records, {} checkpoints, {}.",
+        count(verdict.report.records),
+        count(verdict.checkpoints),
+        rows(&verdict.report)
+    ))?;
+    Ok(())
+}
+
+fn as_json(verdict: &Verdict) -> Value {
+    let parsed = |row: &Option<String>| -> Value {
+        row.as_deref()
+            .and_then(|row| serde_json::from_str(row).ok())
+            .unwrap_or_default()
+    };
+    json!({
+        "whole": verdict.discontinuity.is_none() && verdict.difference.is_none(),
+        "records": verdict.report.records,
+        "checkpoints": verdict.checkpoints,
+        "rows": verdict.report.rows.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
+        "discontinuity": verdict.discontinuity.as_ref().map(|found| json!({
+            "family": found.partition.family.as_str(),
+            "partition": found.partition.number,
+            "next_offset": found.next_offset,
+            "what": found.what,
+        })),
+        "difference": verdict.difference.as_ref().map(|found| json!({
+            "table": found.table,
+            "key": found.key,
+            "kind": match found.kind {
+                DifferenceKind::Missing => "missing",
+                DifferenceKind::Unaccounted => "unaccounted",
+                DifferenceKind::Altered => "altered",
+            },
+            "served": parsed(&found.served),
+            "rebuilt": parsed(&found.rebuilt),
+        })),
+    })
+}
