@@ -157,12 +157,13 @@ impl Display {
             }
             None if self.said.elapsed() >= SAY_EVERY => {
                 self.said = Instant::now();
-                say::aside(format_args!(
-                    "{}: {} of {} records",
-                    name(progress.step),
-                    count(done),
-                    count(progress.missing)
-                ));
+                let step = name(progress.step);
+                if progress.missing > 0 {
+                    let (done, all) = (count(done), count(progress.missing));
+                    say::aside(format_args!("{step}: {done} of {all} records"));
+                } else {
+                    say::aside(step);
+                }
             }
             None => {}
         }

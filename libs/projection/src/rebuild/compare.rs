@@ -1,6 +1,8 @@
 //! Two generations at the same cursors, row by row.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::Pin;
 
 use futures::{Stream, TryStreamExt as _};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
@@ -53,28 +55,47 @@ struct Row {
     hash: i64,
 }
 
-/// Compares a table in two snapshots, each looked up where its connection looks names up. Memory
-/// does not grow with the table: rows come in the order of the key and are forgotten.
+/// Compares a table in two snapshots, each looked up where its connection looks names up. Rows are
+/// hashed into buckets by their key, in whatever order they lie; only buckets that differ are gone
+/// through row by row, in the order of the key. Memory does not grow with the table.
 pub(super) async fn table(
     served: &mut PgConnection,
     rebuilt: &mut PgConnection,
     table: &str,
+    seed: i64,
 ) -> Result<Result<u64, Box<Difference>>, Error> {
-    let reading = Error::database("compare the rows of two generations");
     let key = key_columns(served, table).await?;
     let compared = async {
-        let select = format!(
-            "SELECT ROW({key})::text AS key, hash_record_extended(t, 0) AS hash FROM {table} t ORDER BY {key}"
+        let bucket = format!(
+            "(hash_record_extended(ROW({key}), {seed}) & {})",
+            BUCKETS - 1
         );
-        let ours: Rows<'_> =
-            Box::pin(sqlx::query_as(AssertSqlSafe(select.clone())).fetch(&mut *served));
-        let theirs: Rows<'_> = Box::pin(sqlx::query_as(AssertSqlSafe(select)).fetch(&mut *rebuilt));
-        first_difference(ours, theirs).await
+        let hash = format!("hash_record_extended(t, {seed})");
+        let sums = format!(
+            "SELECT {bucket} AS bucket, count(*) AS rows, bit_xor({hash}) AS hash FROM {table} t GROUP BY 1"
+        );
+        let (ours, theirs) =
+            tokio::try_join!(buckets(&mut *served, &sums), buckets(&mut *rebuilt, &sums))?;
+        let numbers = ours.keys().chain(theirs.keys()).copied();
+        let differing: Vec<i64> = numbers
+            .filter(|at| ours.get(at) != theirs.get(at))
+            .collect();
+        if differing.is_empty() {
+            return Ok(Ok(ours.values().map(|(rows, _)| rows.unsigned_abs()).sum()));
+        }
+        let select = format!(
+            "SELECT ROW({key})::text AS key, {hash} AS hash FROM {table} t WHERE {bucket} = ANY ($1) ORDER BY {key}"
+        );
+        let ours = rows(&mut *served, select.clone(), differing.clone());
+        let theirs = rows(&mut *rebuilt, select, differing);
+        Ok(Err(first_difference(ours, theirs).await?))
     };
-    let (count, first) = compared.await.map_err(reading)?;
-    let (served_key, rebuilt_key) = match first {
-        None => return Ok(Ok(count)),
-        Some(pair) => pair,
+    let parted = compared
+        .await
+        .map_err(Error::database("compare the rows of two generations"))?;
+    let (served_key, rebuilt_key) = match parted {
+        Ok(count) => return Ok(Ok(count)),
+        Err(keys) => keys,
     };
     describe(served, rebuilt, table, &key, served_key, rebuilt_key)
         .await
@@ -82,24 +103,45 @@ pub(super) async fn table(
         .map_err(Error::database("look at the rows that differ"))
 }
 
-type Rows<'a> = std::pin::Pin<Box<dyn Stream<Item = Result<Row, sqlx::Error>> + Send + 'a>>;
+/// Into how many buckets a table is hashed; a power of two.
+const BUCKETS: i64 = 4_096;
 
-/// How many rows are equal, and the keys at which the two part ways.
+/// Rows and their hashes together, by bucket.
+async fn buckets(
+    connection: &mut PgConnection,
+    select: &str,
+) -> Result<BTreeMap<i64, (i64, i64)>, sqlx::Error> {
+    let rows: Vec<(i64, i64, i64)> = sqlx::query_as(AssertSqlSafe(select))
+        .fetch_all(connection)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(bucket, rows, hash)| (bucket, (rows, hash)))
+        .collect())
+}
+
+fn rows(connection: &mut PgConnection, select: String, buckets: Vec<i64>) -> Rows<'_> {
+    Box::pin(
+        sqlx::query_as(AssertSqlSafe(select))
+            .bind(buckets)
+            .fetch(connection),
+    )
+}
+
+type Rows<'a> = Pin<Box<dyn Stream<Item = Result<Row, sqlx::Error>> + Send + 'a>>;
+
+/// The keys at which two that are not equal part ways.
 async fn first_difference(
     mut ours: Rows<'_>,
     mut theirs: Rows<'_>,
-) -> Result<(u64, Option<(Option<String>, Option<String>)>), sqlx::Error> {
-    let mut count = 0;
+) -> Result<(Option<String>, Option<String>), sqlx::Error> {
     loop {
         let (one, other) = tokio::try_join!(ours.try_next(), theirs.try_next())?;
         match (one, other) {
-            (None, None) => return Ok((count, None)),
-            (Some(one), Some(other)) if one.key == other.key && one.hash == other.hash => {
-                count += 1
-            }
+            (Some(one), Some(other)) if one.key == other.key && one.hash == other.hash => {}
             (one, other) => {
                 let key = |row: Option<Row>| row.map(|row| row.key);
-                return Ok((count, Some((key(one), key(other)))));
+                return Ok((key(one), key(other)));
             }
         }
     }

@@ -113,6 +113,34 @@ async fn a_rebuild_is_noticed_by_no_reader_and_can_be_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_generation_is_made_like_the_one_before() {
+    let world = World::new().await;
+    let token = live(&world, 0, 3).await;
+    read(&world, &token, "r2").await;
+    upkeep(&world).rebuild(false).await.unwrap();
+    let admin = world.database.admin();
+    let shape = |schema: &'static str| {
+        sqlx::query_scalar::<_, String>(include_str!("shape.sql"))
+            .bind(schema)
+            .fetch_all(&admin)
+    };
+    let (first, second) = (shape("runs").await.unwrap(), shape("runs_2").await.unwrap());
+    assert!(first.len() > 100, "{first:#?}");
+    let lacks = |some: &[String], others: &[String]| -> Vec<String> {
+        some.iter()
+            .filter(|line| !others.contains(line))
+            .cloned()
+            .collect()
+    };
+    assert_eq!(
+        (lacks(&first, &second), lacks(&second, &first)),
+        (vec![], vec![])
+    );
+    admin.close().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_rebuilds_at_once_are_one_too_many() {
     let world = World::new().await;
     let token = live(&world, 0, 5).await;
