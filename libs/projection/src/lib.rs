@@ -1,7 +1,8 @@
 //! The one loop that turns the log into tables, and the reads that wait for it.
 //!
 //! For: [`Projection`], a fold of the log into tables that one service owns; [`run`], which feeds
-//! it; [`Reader`], which answers from those tables no older than the caller's tokens.
+//! it; [`Reader`], which answers from those tables no older than the caller's tokens; [`rebuild`],
+//! which builds them anew beside those that are served.
 //! Must never: move a cursor outside the transaction that writes the rows, apply a record twice or
 //! skip one, apply a decision that is not in force, or cause an effect: a projection only writes
 //! its tables.
