@@ -173,6 +173,24 @@ impl From<Actor> for Author {
     }
 }
 
+/// A projection is told to leave a record out: what a fact in the stream of that record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Name of the projection.
+    pub projection: Box<str>,
+    /// The record to leave out.
+    pub position: Position,
+    /// Why, in the words of whoever decided it.
+    pub reason: Box<str>,
+}
+
+impl Skipped {
+    /// Longest name of a projection, in bytes.
+    pub const PROJECTION_BYTES_MAX: usize = 128;
+    /// Longest reason, in characters.
+    pub const REASON_CHARS_MAX: usize = 1_000;
+}
+
 /// A record: an envelope and one encoded payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {

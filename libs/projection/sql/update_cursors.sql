@@ -15,4 +15,4 @@ UPDATE cursors
    AND cursors.family = new.family
    AND cursors.partition = new.partition
    AND cursors.next_offset = new.expected
-RETURNING cursors.family, cursors.partition
+RETURNING cursors.family, cursors.partition, cursors.parked_records

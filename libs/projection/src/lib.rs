@@ -1,20 +1,25 @@
 //! The one loop that turns the log into tables, and the reads that wait for it.
 //!
 //! For: [`Projection`], a fold of the log into tables that one service owns; [`run`], which feeds
-//! it; [`Reader`], which answers from those tables no older than the caller's tokens.
-//! Must never: move a cursor outside the transaction that writes the rows, apply a record twice or
-//! skip one, apply a decision that is not in force, or cause an effect: a projection only writes
-//! its tables.
+//! it; [`Reader`], which answers from those tables no older than the caller's tokens;
+//! [`dead_letters`], the records that could not be applied.
+//! Must never: move a cursor outside the transaction that writes the rows, apply a record twice,
+//! leave one out without a trace or out of order in its stream, apply a decision that is not in
+//! force, or cause an effect: a projection only writes its tables.
 
 mod apply;
 mod cursor;
+pub mod dead_letters;
+mod halving;
+mod item;
 mod lag;
 mod looping;
+mod parking;
 mod reader;
 mod store;
 mod trace;
 
-pub use apply::{Applied, ApplyError, Projection};
+pub use apply::{Applied, ApplyError, Kept, Projection, Standing};
 pub use cursor::{Cursor, Diverged};
 pub use looping::{Error, Health, Options, run};
 pub use reader::{AsOf, Cursors, ReadOptions, Reader, Snapshot};

@@ -18,7 +18,7 @@ mod schedule_fact;
 mod stored;
 
 use fields::{Fields, Path, reason};
-pub use stored::{Error, Stored, fact, genesis, payload, record};
+pub use stored::{Error, Stored, fact, genesis, payload, record, skipped};
 
 /// A fact as a caller reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
