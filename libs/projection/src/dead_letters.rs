@@ -273,10 +273,9 @@ impl DeadLetters {
             .acquire()
             .await
             .map_err(ApplyError::database("connect"))?;
-        let letters =
-            parked::of_stream(&mut connection, self.generation, partition, digest, CHUNK)
-                .await
-                .map_err(ApplyError::database("load parked records"))?;
+        let letters = parked::of_stream(&mut connection, self.generation, partition, digest, CHUNK)
+            .await
+            .map_err(ApplyError::database("load parked records"))?;
         drop(connection);
         parking.fetch(&letters).await
     }

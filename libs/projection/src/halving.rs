@@ -13,11 +13,9 @@ pub(crate) struct Halving {
 impl Halving {
     /// Of a batch of `records`, whole at first.
     pub(crate) fn new(records: usize) -> Self {
+        let whole = (records > 0).then_some(0..records);
         Self {
-            pieces: [0..records]
-                .into_iter()
-                .filter(|piece| !piece.is_empty())
-                .collect(),
+            pieces: whole.into_iter().collect(),
         }
     }
 

@@ -217,11 +217,7 @@ impl<'a, P: Projection> Parking<'a, P> {
 
     /// Keeps, applies and parks, all or nothing. What it would park is returned and not remembered:
     /// the caller may have to undo it.
-    async fn piece(
-        &mut self,
-        db: &mut PgConnection,
-        items: &[Item],
-    ) -> Result<News, ApplyError> {
+    async fn piece(&mut self, db: &mut PgConnection, items: &[Item]) -> Result<News, ApplyError> {
         let known: Vec<&Applied> = items
             .iter()
             .filter_map(|item| item.applied.as_ref())
@@ -501,15 +497,9 @@ impl<'a, P: Projection> Parking<'a, P> {
             stopped = broken.and_then(|(letter, item)| Some((letter.position, item.fault?)));
         }
         if let Some((position, reason)) = &stopped {
-            parked::refused(
-                db,
-                self.place.generation,
-                *position,
-                self.place.now,
-                reason,
-            )
-            .await
-            .map_err(ApplyError::database("note an attempt"))?;
+            parked::refused(db, self.place.generation, *position, self.place.now, reason)
+                .await
+                .map_err(ApplyError::database("note an attempt"))?;
         }
         Ok((applied, stopped))
     }
@@ -580,10 +570,12 @@ impl<'a, P: Projection> Parking<'a, P> {
             self.fetched
                 .extend(of_ours.map(|stored| (stored.position, stored)));
             next = wanted
-                .range(Position {
-                    offset: end.offset + 1,
-                    ..from
-                }..)
+                .range(
+                    Position {
+                        offset: end.offset + 1,
+                        ..from
+                    }..,
+                )
                 .next()
                 .copied();
         }

@@ -147,8 +147,7 @@ impl<P: Projection> Worker<P> {
         &self,
         cursors: &[Cursor],
     ) -> Result<Option<BTreeMap<Partition, std::collections::BTreeSet<u64>>>, Error> {
-        let load =
-            || async { parked::skipped(&mut *self.pool.acquire().await?, cursors).await };
+        let load = || async { parked::skipped(&mut *self.pool.acquire().await?, cursors).await };
         let loaded = self.weather.outlast("load what is skipped", load).await?;
         Ok(loaded.map(|skipped| {
             let mut left_out: BTreeMap<_, std::collections::BTreeSet<u64>> = BTreeMap::new();
