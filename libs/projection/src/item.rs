@@ -24,16 +24,7 @@ impl StreamKey {
 
     /// The scope and the stream that the key names; `None`: it is no key of ours.
     pub(crate) fn parse(&self) -> Option<(Scope, Stream)> {
-        let text = std::str::from_utf8(&self.bytes).ok()?;
-        let (tenant, rest) = text.split_once('/')?;
-        let (mode, stream) = rest.split_once('/')?;
-        let scope = Scope {
-            tenant: tenant.parse().ok()?,
-            mode: mode.parse().ok()?,
-        };
-        let stream = Stream::stored(self.partition.family, stream)?;
-        // One stream has one key: a tenant written in another way is not its.
-        (stream.key(scope).as_bytes() == &*self.bytes).then_some((scope, stream))
+        Stream::of_key(self.partition.family, &self.bytes)
     }
 }
 
@@ -120,39 +111,4 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use runledger_domain::log::Family;
-
-    use super::*;
-
-    fn key(family: Family, text: &'static [u8]) -> StreamKey {
-        StreamKey {
-            partition: Partition { family, number: 0 },
-            bytes: Bytes::from_static(text),
-        }
-    }
-
-    #[test]
-    fn only_a_key_that_we_would_write_names_a_stream() {
-        let good = key(
-            Family::Run,
-            b"0192f0c4-0000-7000-8000-000000000001/sandbox/run/a/b",
-        );
-        let (scope, stream) = good.parse().unwrap();
-        assert_eq!(stream.key(scope).as_bytes(), &*good.bytes);
-        for text in [
-            &b"0192f0c4-0000-7000-8000-000000000001/sandbox/conversation/a"[..],
-            b"0192F0C4-0000-7000-8000-000000000001/live/run/a",
-            b"0192f0c4000070008000000000000001/live/run/a",
-            b"0192f0c4-0000-7000-8000-000000000001/other/run/a",
-            b"0192f0c4-0000-7000-8000-000000000001/live",
-            b"\xff",
-            b"",
-        ] {
-            assert_eq!(key(Family::Run, text).parse(), None, "{text:?}");
-        }
-    }
 }

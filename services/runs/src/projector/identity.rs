@@ -218,7 +218,7 @@ pub(super) async fn conflicts(
         return Ok(Vec::new());
     }
     let identities = Identities::of(contradicting.iter().map(|copy| &copy.record));
-    let rows: Vec<(Uuid, String, String, Timestamp, i64)> =
+    let rows: Vec<(Uuid, String, Option<String>, Timestamp, i64)> =
         sqlx::query_as(statements::SELECT_CONFLICTING_RECORDS)
             .bind(&identities.scopes.tenants)
             .bind(&identities.scopes.modes)
@@ -229,15 +229,20 @@ pub(super) async fn conflicts(
             .map_err(ApplyError::database(
                 "load the records that conflicts contradict",
             ))?;
-    let conflict =
-        |(tenant, mode, run_id, recorded_at, copies): (Uuid, String, String, Timestamp, i64)| {
-            Some(Conflict {
-                scope: scope(tenant, &mode)?,
-                run_id,
-                recorded_at,
-                copies,
-            })
-        };
+    let conflict = |(tenant, mode, run_id, recorded_at, copies): (
+        Uuid,
+        String,
+        Option<String>,
+        Timestamp,
+        i64,
+    )| {
+        Some(Conflict {
+            scope: scope(tenant, &mode)?,
+            run_id: run_id?,
+            recorded_at,
+            copies,
+        })
+    };
     Ok(rows.into_iter().filter_map(conflict).collect())
 }
 
