@@ -14,7 +14,7 @@ use runledger_proto::common::v1::ReadOptions;
 use runledger_proto::run::v1::run_fact::Fact;
 use runledger_proto::run::v1::{
     GetRunRequest, Run, RunEnded, RunFact, RunIngestServiceAppendRequest, RunOutcome, RunPhase,
-    RunProgressed, RunStatus,
+    RunProgressed, RunStatus, UsageRecorded,
 };
 use runledger_proto::types;
 use runledger_service::status::reason;
@@ -110,7 +110,7 @@ impl Scene {
     async fn a_record_that_the_tables_refuse(&mut self) {
         let admin = self.installation.database.admin();
         sqlx::query(
-            "ALTER TABLE runs.runs ADD CONSTRAINT no_poison CHECK (note IS DISTINCT FROM 'poison') NOT VALID",
+            "ALTER TABLE runs.usage_totals ADD CONSTRAINT no_poison CHECK (meter <> 'poison') NOT VALID",
         )
         .execute(&admin)
         .await
@@ -118,12 +118,15 @@ impl Scene {
         let names = ["refused".to_owned(), "welcome".to_owned()];
         self.report(&names, |rng, run| facts::run_started(rng, run))
             .await;
-        let mut token = String::new();
-        for word in ["before", "poison", "after", "last"] {
-            token = self
-                .report(&names[..1], |rng, run| progressed(rng, run, word))
-                .await;
-        }
+        let one = &names[..1];
+        self.report(one, |rng, run| progressed(rng, run, "before"))
+            .await;
+        self.report(one, used).await;
+        self.report(one, |rng, run| progressed(rng, run, "after"))
+            .await;
+        let token = self
+            .report(one, |rng, run| progressed(rng, run, "last"))
+            .await;
         let welcome = self
             .report(&names[1..], |rng, run| progressed(rng, run, "all is well"))
             .await;
@@ -146,7 +149,7 @@ impl Scene {
             "before"
         );
 
-        sqlx::query("ALTER TABLE runs.runs DROP CONSTRAINT no_poison")
+        sqlx::query("ALTER TABLE runs.usage_totals DROP CONSTRAINT no_poison")
             .execute(&admin)
             .await
             .expect("mended");
@@ -162,6 +165,7 @@ impl Scene {
         assert!(said.contains("3 of 3 records applied"), "{said}");
         let run = self.read_patiently("refused", &token).await;
         assert_eq!(run.note, "last", "the order of the log");
+        assert_eq!(run.usage[0].quantity, 7);
         admin.close().await;
     }
 
@@ -332,6 +336,16 @@ fn progressed(rng: &mut StdRng, run: &str, note: &str) -> RunFact {
         note: note.to_owned(),
     };
     facts::run_fact(rng, Fact::RunProgressed(progressed))
+}
+
+fn used(rng: &mut StdRng, run: &str) -> RunFact {
+    let used = UsageRecorded {
+        run_id: run.to_owned(),
+        meter: "poison".to_owned(),
+        quantity: 7,
+        ..UsageRecorded::default()
+    };
+    facts::run_fact(rng, Fact::UsageRecorded(used))
 }
 
 fn ended(rng: &mut StdRng, run: &str) -> RunFact {
