@@ -112,3 +112,78 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use runledger_domain::ids::{Incarnation, PrincipalId, RecordId};
+    use runledger_domain::log::{Author, Family, Kind, Record};
+    use runledger_domain::scope::Mode;
+    use runledger_eventlog::HeaderFault;
+    use runledger_proto::encode;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn scope(mode: Mode) -> Scope {
+        Scope {
+            tenant: "0192f0c4-0000-7000-8000-000000000001".parse().unwrap(),
+            mode,
+        }
+    }
+
+    fn record(type_name: &str, payload: &[u8]) -> Record {
+        Record {
+            id: RecordId::new(Uuid::from_u128(1)),
+            scope: scope(Mode::Live),
+            stream: Stream::run(&"r-1".parse().unwrap()),
+            kind: Kind::Fact,
+            type_name: type_name.into(),
+            occurred_at: Timestamp::UNIX_EPOCH,
+            recorded_at: Timestamp::UNIX_EPOCH,
+            author: Author {
+                principal: PrincipalId::new(Uuid::nil()),
+                kind: None,
+                role: None,
+            },
+            cause: None,
+            request_digest: [0; 32],
+            key: None,
+            payload: payload.to_vec(),
+        }
+    }
+
+    fn item(key: String, value: Vec<u8>) -> Item {
+        let partition = Partition {
+            family: Family::Run,
+            number: 0,
+        };
+        let stored = Stored {
+            position: Position {
+                partition,
+                incarnation: Incarnation::new(Uuid::from_u128(7)),
+                offset: 3,
+            },
+            key: key.into(),
+            value: value.into(),
+            headers: Err(HeaderFault::Missing("type")),
+            log_timestamp: None,
+        };
+        Item::read(&stored).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_applied_is_told_as_early_as_its_bytes_allow() {
+        let started = "runledger.run.v1.RunStarted";
+        let key = |mode| Stream::run(&"r-1".parse().unwrap()).key(scope(mode));
+        let whole = item(key(Mode::Live), encode::record(record("unheard", b"x")));
+        assert!(whole.fault.is_none() && whole.applied.is_some());
+        // The payload is broken: it has an identity. The envelope is: it has none.
+        let payload = item(key(Mode::Live), encode::record(record(started, b"\xff")));
+        assert!(payload.fault.is_some() && payload.applied.is_some());
+        let envelope = item(key(Mode::Live), b"\xff".to_vec());
+        assert!(envelope.fault.is_some() && envelope.applied.is_none());
+        // Under another's key it must touch nobody's rows.
+        let misplaced = item(key(Mode::Sandbox), encode::record(record("unheard", b"x")));
+        assert!(misplaced.fault.is_some() && misplaced.applied.is_none());
+    }
+}

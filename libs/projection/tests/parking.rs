@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use probe::{Probe, World, fact, scope, stream};
-use runledger_domain::log::{Position, Record, Skipped};
+use probe::{PARTITIONS, Probe, World, fact, scope, stream};
+use runledger_domain::log::{Position, Record, Skipped, partition_of};
 use runledger_domain::scope::Mode;
 use runledger_domain::time::SystemClock;
 use runledger_eventlog::memory::Fault;
@@ -93,6 +93,21 @@ async fn redrive(world: &World, trial: bool) -> Redriven {
         .redrive(&world.log, &mut Probe, &SystemClock, stream, trial)
         .await
         .unwrap()
+}
+
+/// The sick run's stream among those that are parked.
+async fn sick(world: &World) -> DeadStream {
+    let (_, streams) = dead(world).await;
+    let is_it = |one: &DeadStream| one.head.stream == stream(SICK).as_str();
+    streams.into_iter().find(is_it).expect("it is parked")
+}
+
+/// Another run whose stream lies in the same partition.
+fn neighbour() -> usize {
+    let partition = |run| partition_of(&stream(run).key(scope()), PARTITIONS);
+    (SICK + 1..)
+        .find(|run| partition(*run) == partition(SICK))
+        .expect("one of many")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,17 +196,19 @@ async fn bytes_that_cannot_be_decoded_are_skipped_by_a_fact_that_every_rebuild_o
     world.log.inject(Fault::Garble);
     let second = world.append(vec![fact(SICK)]).await;
     world.append(vec![after.clone(), fact(1)]).await;
+    // A stream of the same partition that is parked as well.
+    let neighbour = neighbour();
+    let theirs = world.append(vec![broken(neighbour)]).await;
     let worker = world.spawn("worker");
     world.caught_up(SOON).await;
     assert_eq!(world.seen_of(SICK).await, [id(&before)]);
-    assert_eq!(world.parked().await.len(), 4);
-    let letters = dead(&world).await.1;
-    assert_eq!(letters[0].head.position, position(&first[0]));
+    assert_eq!(world.parked().await.len(), 5);
+    assert_eq!(sick(&world).await.head.position, position(&first[0]));
 
     let skips = [
         // None of these is obeyed: for another, of another's stream, of nothing that is parked.
         skip(SICK, "another", position(&first[0])),
-        skip(1, "probe", position(&first[0])),
+        skip(neighbour, "probe", position(&first[0])),
         skip(
             SICK,
             "probe",
@@ -216,13 +233,14 @@ async fn bytes_that_cannot_be_decoded_are_skipped_by_a_fact_that_every_rebuild_o
     let mut order = vec![id(&before), id(&between)];
     assert_eq!(world.seen_of(SICK).await, order);
     assert_eq!(
-        dead(&world).await.1[0].head.position,
+        sick(&world).await.head.position,
         position(&second[0]),
         "it stands still at the next"
     );
     let last = skip(SICK, "probe", position(&second[0]));
     let tail = fact(SICK);
-    world.append(vec![last.clone(), tail.clone()]).await;
+    let theirs = skip(neighbour, "probe", position(&theirs[0]));
+    world.append(vec![last.clone(), tail.clone(), theirs]).await;
     world.caught_up(SOON).await;
     worker.stop().await.expect("a clean stop");
     order.extend([
@@ -311,6 +329,29 @@ async fn redriving_and_following_do_not_overtake_each_other() {
     assert_eq!(world.seen_of(SICK).await, ids(&facts));
     assert_eq!(world.parked().await, []);
     assert_eq!(world.parked_by_the_cursors().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_whose_identity_is_refused_keeps_it_when_it_is_redriven() {
+    let world = World::new().await;
+    let (all, sick) = story(5);
+    let refused = id(&sick[2]);
+    world
+        .execute(format!(
+            "ALTER TABLE probe.kept ADD CONSTRAINT refuse CHECK (record_id <> '{refused}')"
+        ))
+        .await;
+    let worker = world.spawn("worker");
+    world.append(all.clone()).await;
+    world.caught_up(SOON).await;
+    assert_eq!(world.seen_of(SICK).await, ids(&sick[..2]));
+    assert!(world.seen().await.is_superset(&healthy(&all)));
+    world
+        .execute("ALTER TABLE probe.kept DROP CONSTRAINT refuse".into())
+        .await;
+    assert_eq!(redrive(&world, false).await.applied, 3);
+    worker.stop().await.expect("a clean stop");
+    assert_eq!(world.seen_of(SICK).await, ids(&sick));
 }
 
 #[tokio::test(flavor = "multi_thread")]

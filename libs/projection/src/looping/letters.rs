@@ -1,6 +1,6 @@
 //! Dead letters, as the loop speaks of them: the cap, the alarm, the metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use metrics::{Gauge, counter, gauge};
@@ -81,14 +81,12 @@ pub(super) struct Gauges {
 impl Gauges {
     pub(super) fn new(projection: &str) -> Self {
         let gauge = |name: &'static str| gauge!(name, "projection" => projection.to_owned());
-        let gauges = Self {
+        Self {
             records: gauge("runledger_projection_parked_records"),
             streams: gauge("runledger_projection_parked_streams"),
             oldest: gauge("runledger_projection_parked_oldest_age_seconds"),
             looked_at: None,
-        };
-        gauges.set(&[], None);
-        gauges
+        }
     }
 
     fn set(&self, totals: &[Totals], now: Option<Timestamp>) {
@@ -146,11 +144,11 @@ impl<P: Projection> Worker<P> {
     pub(super) async fn load_left_out(
         &self,
         cursors: &[Cursor],
-    ) -> Result<Option<BTreeMap<Partition, std::collections::BTreeSet<u64>>>, Error> {
+    ) -> Result<Option<BTreeMap<Partition, BTreeSet<u64>>>, Error> {
         let load = || async { parked::skipped(&mut *self.pool.acquire().await?, cursors).await };
         let loaded = self.weather.outlast("load what is skipped", load).await?;
         Ok(loaded.map(|skipped| {
-            let mut left_out: BTreeMap<_, std::collections::BTreeSet<u64>> = BTreeMap::new();
+            let mut left_out: BTreeMap<_, BTreeSet<u64>> = BTreeMap::new();
             for (partition, offset) in skipped {
                 left_out.entry(partition).or_default().insert(offset);
             }

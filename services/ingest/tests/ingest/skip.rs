@@ -1,8 +1,9 @@
 //! Leaving a record out: who may, of whose records, and what lies in the log then.
 
 use runledger_domain::ids::{KeyId, TenantId};
-use runledger_domain::log::Family;
+use runledger_domain::log::{Family, Record};
 use runledger_domain::scope::{Mode, Role};
+use runledger_domain::time::Timestamp;
 use runledger_eventlog::memory::Fault;
 use runledger_proto::common::v1::append_result::Outcome;
 use runledger_proto::common::v1::{AppendResult, Position};
@@ -86,6 +87,13 @@ async fn a_skip_is_a_fact_in_the_stream_of_the_record() {
         panic!("{records:?}")
     };
     assert_eq!(first.request_digest, again.request_digest);
+    let timeless = Record::digest_request(
+        &first.type_name,
+        Timestamp::UNIX_EPOCH,
+        None,
+        &first.payload,
+    );
+    assert_eq!(first.request_digest, timeless, "a repeat comes later");
     for record in [first, again, theirs] {
         assert_eq!(&*record.type_name, types::RECORD_SKIPPED);
         assert_eq!(

@@ -22,7 +22,7 @@ use crate::facts::{
 };
 
 const PARTITIONS: u32 = 3;
-const TABLES: [&str; 8] = [
+pub(crate) const TABLES: [&str; 8] = [
     "records",
     "runs",
     "run_labels",
