@@ -4,6 +4,7 @@
 
 mod access;
 mod bad_input;
+mod dead_letters;
 mod exactly_once;
 mod read_your_writes;
 mod tail;

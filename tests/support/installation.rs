@@ -102,10 +102,7 @@ impl Installation {
         let mut environment = self.environment(user(kind));
         let port = *self.ports.entry((kind, number)).or_insert_with(free_port);
         if kind == Kind::Projector {
-            environment.push((
-                "RUNLEDGER_PROJECTION__NAME".into(),
-                format!("{}.runs", self.prefix),
-            ));
+            environment.push(("RUNLEDGER_PROJECTION__NAME".into(), self.projection()));
             environment.push(("RUNLEDGER_PROJECTION__INSTANCE".into(), number.to_string()));
         } else {
             environment.push((
@@ -166,6 +163,26 @@ impl Installation {
     /// Clients of all services with this key.
     pub fn clients(&self, key: &str) -> Clients {
         Clients::new(self, Some(key))
+    }
+
+    /// Name of the projection of runs.
+    pub fn projection(&self) -> String {
+        format!("{}.runs", self.prefix)
+    }
+
+    /// What topics are called, and where Kafka is, for those who append to them by hand.
+    pub fn kafka(&self) -> (&str, &str) {
+        (&self.stack.kafka, &self.prefix)
+    }
+
+    /// Runs a people's command, as the projector is configured; whether it succeeded, and what it
+    /// printed.
+    pub async fn command(&self, number: u32, arguments: &[&str]) -> (bool, String) {
+        let environment = self.environment(user(Kind::Projector));
+        let name = format!("command-{number}");
+        Process::start(&name, arguments, &environment, self.folder.path())
+            .end()
+            .await
     }
 
     /// Runs a command of the binary to its end; returns what it printed.

@@ -87,15 +87,18 @@ impl Process {
     }
 
     /// Waits for it to end by itself; returns what it printed.
-    pub async fn output(mut self) -> String {
+    pub async fn output(self) -> String {
+        let name = self.name.clone();
+        let (succeeded, said) = self.end().await;
+        assert!(succeeded, "{name} failed:\n{said}");
+        said
+    }
+
+    /// Waits for it to end by itself; whether it succeeded, and what it printed.
+    pub async fn end(mut self) -> (bool, String) {
         let status = self.child.wait().await.expect("an end");
         let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-        assert!(
-            status.success(),
-            "{} ended with {status}:\n{said}",
-            self.name
-        );
-        said
+        (status.success(), said)
     }
 
     /// Fails when it has ended.

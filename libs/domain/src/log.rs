@@ -73,6 +73,20 @@ impl Stream {
         }
     }
 
+    /// The scope and the stream of a record key in a topic of `family`; `None`: it is none that
+    /// [`Self::key`] writes. One stream has one key: a tenant written in another way is not its.
+    pub fn of_key(family: Family, key: &[u8]) -> Option<(Scope, Self)> {
+        let text = std::str::from_utf8(key).ok()?;
+        let (tenant, rest) = text.split_once('/')?;
+        let (mode, name) = rest.split_once('/')?;
+        let scope = Scope {
+            tenant: tenant.parse().ok()?,
+            mode: mode.parse().ok()?,
+        };
+        let stream = Self::stored(family, name)?;
+        (stream.key(scope) == text).then_some((scope, stream))
+    }
+
     /// Whether `name` can be that of a stream, of this version or of another: 1 to 160 printable
     /// ASCII characters.
     pub fn is_name(name: &str) -> bool {
@@ -173,6 +187,24 @@ impl From<Actor> for Author {
     }
 }
 
+/// A projection is told to leave a record out: what a fact in the stream of that record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Name of the projection.
+    pub projection: Box<str>,
+    /// The record to leave out.
+    pub position: Position,
+    /// Why, in the words of whoever decided it.
+    pub reason: Box<str>,
+}
+
+impl Skipped {
+    /// Longest name of a projection, in bytes.
+    pub const PROJECTION_BYTES_MAX: usize = 128;
+    /// Longest reason, in characters.
+    pub const REASON_CHARS_MAX: usize = 1_000;
+}
+
 /// A record: an envelope and one encoded payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -255,6 +287,24 @@ mod tests {
         assert_eq!(Stream::parse(stream.as_str()), Some(stream));
         assert_eq!(Stream::parse("run/"), None);
         assert_eq!(Stream::parse("elsewhere/1"), None);
+    }
+
+    #[test]
+    fn only_a_key_that_we_would_write_names_a_stream() {
+        let good = b"0192f0c4-0000-7000-8000-000000000001/sandbox/run/a/b";
+        let (scope, stream) = Stream::of_key(Family::Run, good).unwrap();
+        assert_eq!(stream.key(scope).as_bytes(), good);
+        for key in [
+            &b"0192f0c4-0000-7000-8000-000000000001/sandbox/conversation/a"[..],
+            b"0192F0C4-0000-7000-8000-000000000001/live/run/a",
+            b"0192f0c4000070008000000000000001/live/run/a",
+            b"0192f0c4-0000-7000-8000-000000000001/other/run/a",
+            b"0192f0c4-0000-7000-8000-000000000001/live",
+            b"\xff",
+            b"",
+        ] {
+            assert_eq!(Stream::of_key(Family::Run, key), None, "{key:?}");
+        }
     }
 
     #[test]

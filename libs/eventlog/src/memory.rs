@@ -33,6 +33,8 @@ pub enum Fault {
     NoOffset,
     /// The next entry is too large.
     Refuse,
+    /// The next entry lands under its key and headers with bytes that are no record.
+    Garble,
 }
 
 /// A log in memory. Clones share it.
@@ -289,7 +291,7 @@ impl World {
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut vague = Vec::new();
         for entry in entries {
-            let encoded = Encoded::entry(entry);
+            let mut encoded = Encoded::entry(entry);
             let whole = matches!(self.faults.front(), Some(Fault::Unavailable | Fault::Shed));
             let fault = if whole { None } else { self.faults.pop_front() };
             if encoded.is_too_large() || fault == Some(Fault::Refuse) {
@@ -299,6 +301,9 @@ impl World {
             if fault == Some(Fault::LoseRecord) {
                 outcomes.push(Outcome::Unknown);
                 continue;
+            }
+            if fault == Some(Fault::Garble) {
+                encoded.value = b"\xff no record".to_vec();
             }
             if fault == Some(Fault::Duplicate) {
                 self.land(&encoded)?;

@@ -10,7 +10,7 @@ mod migrations;
 mod scoped;
 
 pub use config::{Config, connect, connect_like, connect_with};
-pub use error::{constraint, is_weather};
+pub use error::{constraint, is_data_fault, is_weather};
 pub use migrations::{MigrateError, migrate, migrator};
 pub use scoped::{BypassError, begin_scoped, refuse_bypass};
 /// What the database, or the way to it, says.

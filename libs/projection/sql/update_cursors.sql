@@ -16,4 +16,4 @@ UPDATE cursors
    AND cursors.partition = new.partition
    AND cursors.next_offset = new.expected
    AND NOT cursors.frozen
-RETURNING cursors.family, cursors.partition
+RETURNING cursors.family, cursors.partition, cursors.parked_records

@@ -15,7 +15,42 @@ pub struct Applied {
     pub fact: Option<Fact>,
 }
 
+/// What a record is by identity, (scope, stream, id): the first in the log wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    First,
+    /// It says what the first one said, or was kept and counted before: it changes nothing.
+    Copy,
+    /// It has the id of another record and another content: counted, once.
+    Conflict,
+}
+
+impl Standing {
+    pub(crate) const ALL: [Self; 3] = [Self::First, Self::Copy, Self::Conflict];
+
+    /// The word that stands for it in columns.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Copy => "copy",
+            Self::Conflict => "conflict",
+        }
+    }
+}
+
+/// A record whose identity is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    pub applied: &'a Applied,
+    pub standing: Standing,
+}
+
 /// A fold of the log into tables.
+///
+/// Both steps run inside the loop's transaction and must not commit or roll back. They may be called
+/// again with the same records when that was rolled back, whole or in part, so they must keep
+/// nothing of them in memory. Records of several partitions come at once, those of one partition in
+/// the order of the log; Genesis, commands and void decisions are left out.
 #[async_trait]
 pub trait Projection: Send + Sync + 'static {
     /// The families it reads.
@@ -24,13 +59,17 @@ pub trait Projection: Send + Sync + 'static {
     /// The tables it writes. Each generation has them anew.
     fn tables(&self) -> &'static [&'static str];
 
-    /// Applies a batch inside the loop's transaction: records of several partitions, those of one
-    /// partition in the order of the log; Genesis, commands and void decisions are left out.
-    ///
-    /// Must be idempotent by identity, (scope, stream, id), and must not commit or roll back. It
-    /// may be called again with the same batch when the transaction was rolled back, so it must
-    /// keep nothing of a batch in memory.
-    async fn apply(&mut self, tx: &mut PgConnection, batch: &[Applied]) -> Result<(), ApplyError>;
+    /// Keeps the identity of every record, parked ones included: one answer a record, in their
+    /// order. Idempotent: a record that comes again is a copy of itself.
+    async fn keep(
+        &mut self,
+        tx: &mut PgConnection,
+        batch: &[&Applied],
+    ) -> Result<Vec<Standing>, ApplyError>;
+
+    /// Folds records in: those that are not parked, and later those that were. What [`Self::keep`]
+    /// answered comes with each, because it is said only once.
+    async fn apply(&mut self, tx: &mut PgConnection, batch: &[Kept<'_>]) -> Result<(), ApplyError>;
 }
 
 /// Why a batch could not be applied.
@@ -41,6 +80,32 @@ pub enum ApplyError {
         doing: &'static str,
         #[source]
         source: sqlx::Error,
+    },
+    #[error("{doing}")]
+    Log {
+        doing: &'static str,
+        #[source]
+        source: runledger_eventlog::Error,
+    },
+    /// The log no longer holds what was parked.
+    #[error(
+        "LOG_DIVERGED: offset {} of {} is parked, but the log holds another record there or none; \
+         find out which log this is before anything else", .position.offset, .position.partition
+    )]
+    Gone { position: Position },
+    /// One answer a record was due.
+    #[error("the projection kept {kept} of {records} records")]
+    Kept { records: usize, kept: usize },
+    #[error(
+        "{records} records of {streams} streams are parked, more than the {records_max} of {streams_max} allowed; \
+         so many say that something is wrong beyond single records: see `runledger dead-letters list`, mend the cause, \
+         then redrive or skip them, or raise projection.parked_records_max and projection.parked_streams_max"
+    )]
+    TooManyParked {
+        records: u64,
+        streams: u64,
+        records_max: u64,
+        streams_max: u64,
     },
 }
 
@@ -59,9 +124,28 @@ impl ApplyError {
         }
     }
 
-    pub(crate) fn is_weather(&self) -> bool {
+    /// For `map_err`: the same of the log.
+    pub(crate) fn log(doing: &'static str) -> impl FnOnce(runledger_eventlog::Error) -> Self {
+        move |source| Self::Log { doing, source }
+    }
+
+    /// Whether it passes by itself.
+    pub fn is_weather(&self) -> bool {
         match self {
             Self::Database { source, .. } => runledger_postgres::is_weather(source),
+            Self::Log { source, .. } => source.is_weather(),
+            Self::Gone { .. } | Self::Kept { .. } | Self::TooManyParked { .. } => false,
+        }
+    }
+
+    /// Whether the records are to blame: the same ones will always be refused.
+    pub(crate) fn is_poison(&self) -> bool {
+        match self {
+            Self::Database { source, .. } => runledger_postgres::is_data_fault(source),
+            Self::Log { .. }
+            | Self::Gone { .. }
+            | Self::Kept { .. }
+            | Self::TooManyParked { .. } => false,
         }
     }
 }

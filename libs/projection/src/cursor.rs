@@ -27,6 +27,8 @@ pub struct Cursor {
     /// Rolled over the digests of all records read so far.
     pub rolling_hash: Digest,
     pub last_recorded_at: Option<Timestamp>,
+    /// Records of it that are parked. Not the loop's to move: redriving changes it too.
+    pub parked: u64,
 }
 
 /// What a record is to the projection.
@@ -90,6 +92,7 @@ impl Cursor {
             record_count: 0,
             rolling_hash: [0; 32],
             last_recorded_at: None,
+            parked: 0,
         }
     }
 

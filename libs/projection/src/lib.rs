@@ -2,21 +2,26 @@
 //!
 //! For: [`Projection`], a fold of the log into tables that one service owns; [`run`], which feeds
 //! it; [`Reader`], which answers from those tables no older than the caller's tokens; [`rebuild`],
-//! which builds them anew beside those that are served.
-//! Must never: move a cursor outside the transaction that writes the rows, apply a record twice or
-//! skip one, apply a decision that is not in force, or cause an effect: a projection only writes
-//! its tables.
+//! which builds them anew beside those that are served; [`dead_letters`], the records that could
+//! not be applied.
+//! Must never: move a cursor outside the transaction that writes the rows, apply a record twice,
+//! leave one out without a trace or out of order in its stream, apply a decision that is not in
+//! force, or cause an effect: a projection only writes its tables.
 
 mod apply;
 mod cursor;
+pub mod dead_letters;
+mod halving;
+mod item;
 mod lag;
 mod looping;
+mod parking;
 mod reader;
 pub mod rebuild;
 mod store;
 mod trace;
 
-pub use apply::{Applied, ApplyError, Projection};
+pub use apply::{Applied, ApplyError, Kept, Projection, Standing};
 pub use cursor::{Cursor, Diverged};
 pub use looping::{Error, Health, Options, run};
 pub use reader::{AsOf, Cursors, ReadOptions, Reader, Snapshot};

@@ -1,7 +1,7 @@
 //! The loop: subscribe, gather a batch over all partitions of this process, apply it and move the
 //! cursors in one transaction, again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,17 +19,22 @@ use tracing::{Instrument, info, info_span, warn};
 use crate::apply::{ApplyError, Projection};
 use crate::cursor::{Cursor, Diverged};
 use crate::lag::Lag;
+use crate::parking::{Notice, Parking, Place};
 use crate::store;
 
 mod batch;
+mod letters;
 mod weather;
 
 use batch::Batch;
+use letters::{Gauges, tell};
 pub(crate) use weather::Weather;
 
 /// How long a silent database is listened to. The server ends statements sooner; this is for the
 /// connection that leads nowhere any more.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same for a batch that is sifted for what cannot be applied: that takes many statements.
+const SIFTING_PATIENCE: Duration = Duration::from_secs(600);
 
 /// How a projection joins its group and how much it takes at once.
 #[derive(Clone, Debug, Deserialize)]
@@ -50,6 +55,10 @@ pub struct Options {
     pub queue_records: usize,
     /// Most bytes that wait in one partition's queue.
     pub queue_bytes: usize,
+    /// Most records of the whole read model that may be parked; more stop the projection.
+    pub parked_records_max: u64,
+    /// Most streams of the whole read model that may be parked; more stop the projection.
+    pub parked_streams_max: u64,
 }
 
 /// Whether a projection can do its work.
@@ -70,13 +79,6 @@ pub enum Error {
     Log(#[source] runledger_eventlog::Error),
     #[error("the log is not the one that was read before")]
     Diverged(#[from] Diverged),
-    #[error("{partition}: offset {offset}: the record cannot be decoded")]
-    Decode {
-        partition: Partition,
-        offset: u64,
-        #[source]
-        source: runledger_proto::decode::Error,
-    },
     #[error("cannot apply records {}", .range)]
     Apply {
         range: String,
@@ -151,6 +153,8 @@ struct Owned {
     cursor: Cursor,
     /// Whether the record at which it was taken up has been seen to be the one applied before.
     recognised: bool,
+    /// Offsets of records yet to be read that a fact read before says to leave out.
+    left_out: BTreeSet<u64>,
 }
 
 pub(crate) struct Worker<P> {
@@ -163,6 +167,7 @@ pub(crate) struct Worker<P> {
     generation: i32,
     subscription: Subscription,
     lag: Lag,
+    gauges: Gauges,
     owned: BTreeMap<Partition, Owned>,
     /// Where to stop; `None`: never.
     goal: Option<Goal>,
@@ -186,6 +191,15 @@ pub(crate) struct Parts<'a, P> {
     pub(crate) applied: Arc<AtomicU64>,
 }
 
+/// What one transaction came to.
+struct Attempted {
+    /// Partitions that another process has moved on; nothing was committed then.
+    lost: Vec<Partition>,
+    /// How many records of the others are parked now, where any are.
+    parked: BTreeMap<Partition, u64>,
+    notices: Vec<Notice>,
+}
+
 impl<P: Projection> Worker<P> {
     pub(crate) fn new(parts: Parts<'_, P>) -> Result<Self, Error> {
         let options = Options {
@@ -204,6 +218,7 @@ impl<P: Projection> Worker<P> {
         let search_path = [("search_path", parts.generation.search_path.as_str())];
         Ok(Self {
             lag: Lag::new(&options.name),
+            gauges: Gauges::new(&options.name),
             pool: runledger_postgres::connect_like(parts.pool, &search_path),
             log: parts.log,
             projection: parts.projection,
@@ -245,6 +260,7 @@ impl<P: Projection> Worker<P> {
                 // Before the records: with a backlog there is always a record.
                 () = self.lag.tick() => {
                     self.look_around().await;
+                    self.gauge_parked().await;
                     continue;
                 }
                 event = self.subscription.next() => event,
@@ -300,6 +316,9 @@ impl<P: Projection> Worker<P> {
         let Some(cursors) = self.load(&partitions).await? else {
             return Ok(());
         };
+        let Some(mut left_out) = self.load_left_out(&cursors).await? else {
+            return Ok(());
+        };
         let starts = cursors
             .iter()
             .map(|cursor| (cursor.partition, cursor.resume_offset()))
@@ -307,8 +326,13 @@ impl<P: Projection> Worker<P> {
         for cursor in cursors {
             info!(partition = %cursor.partition, next_offset = cursor.next_offset, "partition taken up");
             let recognised = cursor.next_offset == 0;
-            self.owned
-                .insert(cursor.partition, Owned { cursor, recognised });
+            let left_out = left_out.remove(&cursor.partition).unwrap_or_default();
+            let owned = Owned {
+                cursor,
+                recognised,
+                left_out,
+            };
+            self.owned.insert(owned.cursor.partition, owned);
         }
         self.subscription.start(starts);
         self.count_partitions();
@@ -372,18 +396,28 @@ impl<P: Projection> Worker<P> {
     /// Applies one batch and moves the cursors in one transaction; again after weather.
     async fn commit(&mut self, mut batch: Batch) -> Result<(), Error> {
         let mut attempts = self.weather.attempts();
+        let mut sifting = false;
         while !batch.after.is_empty() {
-            let attempt = tokio::time::timeout(PATIENCE, self.attempt(&batch));
+            let patience = if sifting { SIFTING_PATIENCE } else { PATIENCE };
+            let attempt = tokio::time::timeout(patience, self.attempt(&batch, sifting));
             match attempt.await.unwrap_or_else(|_| Err(ApplyError::silent())) {
-                Ok(lost) if lost.is_empty() => {
-                    self.settle(batch);
+                Ok(attempted) if attempted.lost.is_empty() => {
+                    tell(&self.options.name, &attempted.notices);
+                    self.settle(batch, &attempted.parked);
                     return Ok(());
                 }
-                Ok(lost) => {
+                Ok(attempted) => {
                     if self.is_switched().await? {
                         return Ok(());
                     }
-                    self.lose(&lost, &mut batch);
+                    self.lose(&attempted.lost, &mut batch);
+                }
+                Err(refused) if refused.is_poison() && !sifting => {
+                    warn!(
+                        error = &refused as &dyn std::error::Error,
+                        "the batch holds a record that cannot be applied; looking for it"
+                    );
+                    sifting = true;
                 }
                 Err(failed) if failed.is_weather() => {
                     warn!(
@@ -394,8 +428,8 @@ impl<P: Projection> Worker<P> {
                     if attempts.wait().await.is_none() {
                         return Ok(());
                     }
-                    if self.was_committed(&batch).await? {
-                        self.settle(batch);
+                    if let Some(parked) = self.was_committed(&batch).await? {
+                        self.settle(batch, &parked);
                         return Ok(());
                     }
                 }
@@ -410,26 +444,30 @@ impl<P: Projection> Worker<P> {
         Ok(())
     }
 
-    /// One transaction. Returns the partitions that another process has moved on; nothing is
-    /// committed then.
-    async fn attempt(&mut self, batch: &Batch) -> Result<Vec<Partition>, ApplyError> {
+    /// One transaction. `sifting`: the batch was refused whole.
+    async fn attempt(&mut self, batch: &Batch, sifting: bool) -> Result<Attempted, ApplyError> {
         let begun = tokio::time::Instant::now();
         let mut tx = self
             .pool
             .begin()
             .await
             .map_err(ApplyError::database("begin"))?;
-        let lost = store::guard(&mut tx, self.generation, &batch.before, &batch.after)
+        let guarded = store::guard(&mut tx, self.generation, &batch.before, &batch.after)
             .await
             .map_err(ApplyError::database("move the cursors"))?;
-        if !lost.is_empty() {
+        let mut attempted = Attempted {
+            lost: guarded.lost,
+            parked: guarded.parked,
+            notices: Vec::new(),
+        };
+        if !attempted.lost.is_empty() {
             tx.rollback()
                 .await
                 .map_err(ApplyError::database("roll back"))?;
-            return Ok(lost);
+            return Ok(attempted);
         }
-        if !batch.applied.is_empty() {
-            self.projection.apply(&mut tx, &batch.applied).await?;
+        if !batch.items.is_empty() {
+            self.apply(&mut tx, batch, sifting, &mut attempted).await?;
         }
         self.checkpoint(&mut tx, batch)
             .await
@@ -438,7 +476,43 @@ impl<P: Projection> Worker<P> {
         let name = self.options.name.clone();
         histogram!("runledger_projection_batch_seconds", "projection" => name)
             .record(begun.elapsed().as_secs_f64());
-        Ok(Vec::new())
+        Ok(attempted)
+    }
+
+    /// Applies the batch's records and parks those that cannot be. While nothing is parked in its
+    /// partitions and nothing is refused, this costs no statement of its own.
+    async fn apply(
+        &mut self,
+        tx: &mut Transaction<'static, Postgres>,
+        batch: &Batch,
+        sifting: bool,
+        attempted: &mut Attempted,
+    ) -> Result<(), ApplyError> {
+        let place = Place {
+            generation: self.generation,
+            projection: &self.options.name,
+            now: self.clock.now(),
+        };
+        let mut parking = Parking::new(place, &mut self.projection, self.log.as_ref());
+        if !attempted.parked.is_empty() {
+            let concerned = |partition| attempted.parked.contains_key(&partition);
+            parking.learn(tx, &batch.items, concerned).await?;
+        }
+        parking.settle(tx, &batch.items, sifting).await?;
+        if parking.finish(tx).await? == 0 {
+            attempted.notices = parking.notices;
+            return Ok(());
+        }
+        attempted.notices = parking.notices;
+        let totals = store::parked::totals(&mut **tx, self.generation)
+            .await
+            .map_err(ApplyError::database("count what is parked"))?;
+        letters::check(&totals, &self.options)?;
+        attempted.parked = totals
+            .into_iter()
+            .map(|(partition, totals)| (partition, totals.records))
+            .collect();
+        Ok(())
     }
 
     async fn checkpoint(
@@ -456,22 +530,27 @@ impl<P: Projection> Worker<P> {
         store::checkpoint(tx, self.generation, passed, self.clock.now()).await
     }
 
-    /// After weather at an unknown moment: whether the batch's transaction went through after all.
-    /// The rolling hash tells: nobody else can have brought a cursor to the same one but by the
-    /// same records.
-    async fn was_committed(&self, batch: &Batch) -> Result<bool, Error> {
+    /// After weather at an unknown moment: whether the batch's transaction went through after all,
+    /// and if so what is parked. The rolling hash tells: nobody else can have brought a cursor to the
+    /// same one but by the same records.
+    async fn was_committed(
+        &self,
+        batch: &Batch,
+    ) -> Result<Option<BTreeMap<Partition, u64>>, Error> {
         let partitions: Vec<Partition> =
             batch.after.iter().map(|cursor| cursor.partition).collect();
         let Some(now) = self.load(&partitions).await? else {
-            return Ok(false);
+            return Ok(None);
         };
-        Ok(batch.after.iter().all(|after| {
+        let committed = batch.after.iter().all(|after| {
             now.iter().any(|cursor| {
                 cursor.partition == after.partition
                     && cursor.next_offset == after.next_offset
                     && cursor.rolling_hash == after.rolling_hash
             })
-        }))
+        });
+        let parked = now.iter().map(|cursor| (cursor.partition, cursor.parked));
+        Ok(committed.then(|| parked.collect()))
     }
 
     /// Whether cursors did not move because another generation is served now.
@@ -496,7 +575,7 @@ impl<P: Projection> Worker<P> {
         batch.drop_partitions(lost);
     }
 
-    fn settle(&mut self, batch: Batch) {
+    fn settle(&mut self, batch: Batch, parked: &BTreeMap<Partition, u64>) {
         self.weather.clear();
         self.lag.in_hand(None);
         let name = self.options.name.clone();
@@ -508,7 +587,8 @@ impl<P: Projection> Worker<P> {
         self.lag.applied(&batch.after, self.clock.now());
         for cursor in batch.after {
             if let Some(owned) = self.owned.get_mut(&cursor.partition) {
-                owned.cursor = cursor;
+                let parked = parked.get(&cursor.partition).copied().unwrap_or_default();
+                owned.cursor = Cursor { parked, ..cursor };
             }
         }
     }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cursor::Cursor;
 use crate::store;
 
+mod parked;
 mod poll;
 mod wanted;
 mod watermarks;
@@ -101,7 +102,8 @@ impl Reader {
     ///
     /// # Errors
     /// `TOKEN_INVALID` or `TOKEN_INCARNATION` at once; `READ_MODEL_BEHIND` or, when the log itself
-    /// does not reach that far, `TOKEN_BEYOND_LOG` when `max_wait` has passed;
+    /// does not reach that far, `TOKEN_BEYOND_LOG` when `max_wait` has passed; `READ_MODEL_PARKED`
+    /// when a record of the scope that the token reaches past could not be applied;
     /// `READ_MODEL_UNAVAILABLE` while the database is away.
     pub async fn read(&self, scope: Scope, options: &ReadOptions) -> Result<Snapshot, Fault> {
         let wanted = self.wanted(&options.at_least)?;
@@ -116,7 +118,10 @@ impl Reader {
                 .map_err(unavailable)?;
             let cursors = store::active(&mut *tx).await.map_err(unavailable)?;
             let behind = match wanted.compare(&cursors)? {
-                Wish::Reached => return Ok(self.snapshot(tx, cursors)),
+                Wish::Reached => {
+                    parked::refuse(&mut tx, scope, &wanted, &cursors).await?;
+                    return Ok(self.snapshot(tx, cursors));
+                }
                 Wish::Behind(position) => position,
             };
             // A transaction that waits would hold a connection that others need.

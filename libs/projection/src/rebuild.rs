@@ -36,7 +36,7 @@ pub struct Site {
     pub clock: Arc<dyn Clock>,
     /// The schema of the read model.
     pub schema: &'static str,
-    /// The projection's name; labels metrics and the lock.
+    /// The projection's name, as the projector has it: facts in the log speak of it.
     pub name: String,
     /// Tasks that build at the same time, at least 1; they share the partitions.
     pub workers: usize,

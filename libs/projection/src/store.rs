@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 use crate::cursor::Cursor;
 
+pub(crate) mod parked;
+
 /// A checkpoint is written whenever a cursor passes a multiple of this, and when its owner stops.
 pub(crate) const CHECKPOINT_EVERY: u64 = 10_000;
 
@@ -28,6 +30,7 @@ struct Row {
     record_count: i64,
     rolling_hash: Vec<u8>,
     last_recorded_at: Option<Timestamp>,
+    parked_records: i64,
 }
 
 impl Row {
@@ -55,6 +58,7 @@ impl Row {
                 .map_err(|_| malformed("record_count"))?,
             rolling_hash: hash(self.rolling_hash, "rolling_hash")?,
             last_recorded_at: self.last_recorded_at,
+            parked: u64::try_from(self.parked_records).map_err(|_| malformed("parked_records"))?,
         })
     }
 }
@@ -102,7 +106,7 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn number(partition: Partition) -> i32 {
+pub(crate) fn number(partition: Partition) -> i32 {
     i32::try_from(partition.number).unwrap_or(i32::MAX)
 }
 
@@ -229,22 +233,30 @@ pub(crate) async fn load(
     rows.into_iter().map(Row::into_cursor).collect()
 }
 
+/// What moving cursors showed.
+pub(crate) struct Guarded {
+    /// Partitions whose cursor did not stand where it was expected: another process owns them now,
+    /// and nothing of this batch may be committed.
+    pub(crate) lost: Vec<Partition>,
+    /// How many records of the others are parked, where any are.
+    pub(crate) parked: BTreeMap<Partition, u64>,
+}
+
 /// Moves cursors from `before` to `after`, each only if it still stands where `before` says, and
-/// locks them until the transaction ends. Returns the partitions that did not stand there: another
-/// process owns them now, or another generation is served, and nothing of this batch may be
-/// committed.
+/// locks them until the transaction ends; none while another generation is served. What is parked in
+/// those partitions stays as it is until then: redriving locks the cursor too.
 pub(crate) async fn guard(
     db: &mut PgConnection,
     generation: i32,
     before: &[Cursor],
     after: &[Cursor],
-) -> Result<Vec<Partition>, sqlx::Error> {
+) -> Result<Guarded, sqlx::Error> {
     let columns = Columns::of(after);
     let expected: Vec<i64> = before
         .iter()
         .map(|cursor| signed(cursor.next_offset))
         .collect();
-    let moved: Vec<(String, i32)> = sqlx::query_as(include_str!("../sql/update_cursors.sql"))
+    let moved: Vec<(String, i32, i64)> = sqlx::query_as(include_str!("../sql/update_cursors.sql"))
         .bind(generation)
         .bind(&columns.families)
         .bind(&columns.partitions)
@@ -259,16 +271,23 @@ pub(crate) async fn guard(
         .bind(&columns.last_recorded_ats)
         .fetch_all(db)
         .await?;
-    let stayed = |partition: Partition| {
-        !moved.iter().any(|(family, moved)| {
-            *family == partition.family.as_str() && *moved == number(partition)
-        })
+    let mut guarded = Guarded {
+        lost: Vec::new(),
+        parked: BTreeMap::new(),
     };
-    Ok(after
-        .iter()
-        .map(|cursor| cursor.partition)
-        .filter(|partition| stayed(*partition))
-        .collect())
+    for partition in after.iter().map(|cursor| cursor.partition) {
+        let moved = moved.iter().find(|(family, moved, _)| {
+            *family == partition.family.as_str() && *moved == number(partition)
+        });
+        match moved.map(|(.., parked)| u64::try_from(*parked).unwrap_or_default()) {
+            None => guarded.lost.push(partition),
+            Some(0) => {}
+            Some(parked) => {
+                guarded.parked.insert(partition, parked);
+            }
+        }
+    }
+    Ok(guarded)
 }
 
 /// Writes down where cursors stand. Writing the same place twice changes nothing.

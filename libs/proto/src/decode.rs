@@ -15,10 +15,12 @@ pub mod fields;
 mod message_fact;
 mod run_fact;
 mod schedule_fact;
+mod skip;
 mod stored;
 
 use fields::{Fields, Path, reason};
-pub use stored::{Error, Stored, fact, genesis, payload, record};
+pub use skip::{Skip, skip};
+pub use stored::{Error, Stored, fact, genesis, payload, record, skipped};
 
 /// A fact as a caller reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::{Message as _, length_delimiter_len};
-use runledger_domain::log::{Author, Cause, Genesis, Kind, Position, Record};
+use runledger_domain::log::{Author, Cause, Genesis, Kind, Position, Record, Skipped};
 use runledger_domain::scope::Actor;
 use runledger_domain::time::{Timestamp, micros};
 use runledger_domain::{Fact, message as messages, run as runs, schedule as schedules};
@@ -67,6 +67,16 @@ pub fn payload(fact: &Fact) -> (&'static str, Vec<u8>) {
             message::v1::MessageRecorded::from(fact).encode_to_vec(),
         ),
     }
+}
+
+/// The type name and the encoded payload of a decision to leave a record out, as they are stored.
+pub fn skipped(skipped: &Skipped) -> (&'static str, Vec<u8>) {
+    let wire = log::v1::RecordSkipped {
+        projection: skipped.projection.to_string(),
+        position: Some(position(&skipped.position)),
+        reason: skipped.reason.to_string(),
+    };
+    (types::RECORD_SKIPPED, wire.encode_to_vec())
 }
 
 /// The value of a record, as it lies in the log.

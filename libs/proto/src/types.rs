@@ -11,6 +11,7 @@ macro_rules! types {
 
 types! {
     GENESIS = "runledger.log.v1.Genesis",
+    RECORD_SKIPPED = "runledger.log.v1.RecordSkipped",
     RUN_STARTED = "runledger.run.v1.RunStarted",
     RUN_PROGRESSED = "runledger.run.v1.RunProgressed",
     RUN_ENDED = "runledger.run.v1.RunEnded",

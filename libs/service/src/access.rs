@@ -78,6 +78,7 @@ pub const TABLE: &[Rule] = &[
         "/runledger.message.v1.MessageIngestService/AppendStream",
         WRITERS,
     ),
+    unary("/runledger.log.v1.DeadLetterService/Skip", ADMINS),
     unary("/runledger.run.v1.RunsService/GetRun", READERS),
     unary("/runledger.run.v1.RunsService/ListRuns", READERS),
     unary("/runledger.run.v1.RunsService/ListToolCalls", READERS),

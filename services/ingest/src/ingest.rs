@@ -24,7 +24,7 @@ const MARGIN_MAX: Duration = Duration::from_millis(100);
 /// How soon to come again when the queue to Kafka is full, and when Kafka is away.
 const BUSY_RETRY: Duration = Duration::from_millis(250);
 const AWAY_RETRY: Duration = Duration::from_secs(1);
-const UNKNOWN_RETRY: Duration = Duration::from_millis(500);
+pub(crate) const UNKNOWN_RETRY: Duration = Duration::from_millis(500);
 /// Most batches of one stream in flight, whatever is configured.
 const IN_FLIGHT_MAX: usize = 64;
 
@@ -90,6 +90,19 @@ impl Ingest {
                 .map(|family| Counts::new(*family))
                 .collect(),
         }
+    }
+
+    pub(crate) fn log(&self) -> &dyn Log {
+        self.log.as_ref()
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    /// Takes one record from the caller's buckets. Errors as [`Self::pay`].
+    pub(crate) fn pay_for_one(&self, caller: &Caller, bytes: u64) -> Result<(), Fault> {
+        self.pay(caller, Cost { records: 1, bytes })
     }
 
     pub(crate) fn batches_in_flight(&self) -> usize {
@@ -230,7 +243,7 @@ impl Counts {
 }
 
 /// What a caller hears when nothing was handed over to the log.
-fn log_fault(error: Error) -> Fault {
+pub(crate) fn log_fault(error: Error) -> Fault {
     match &error {
         Error::Shed { .. } => Fault::new(
             Kind::Exhausted,

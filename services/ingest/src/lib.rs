@@ -12,6 +12,7 @@ mod facts;
 mod ingest;
 mod rpc;
 mod serve;
+mod skip;
 
 pub use config::{Config, DEFAULTS, Rules};
 pub use serve::{Addresses, Error, FAMILIES, authenticator, serve};

@@ -1,10 +1,12 @@
-//! The four gRPC services over [`Ingest`].
+//! The gRPC services over [`Ingest`].
 
 use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt as _};
 use http::HeaderMap;
 use runledger_domain::fault::{Fault, Kind};
+use runledger_proto::log::v1::dead_letter_service_server::DeadLetterService;
+use runledger_proto::log::v1::{SkipRequest, SkipResponse};
 use runledger_proto::{message, run, schedule};
 use runledger_service::access::{self, Rule};
 use runledger_service::auth::{Authenticator, Caller};
@@ -19,7 +21,7 @@ use crate::batch::Answer;
 use crate::facts::WireFact;
 use crate::ingest::{Cost, Ingest, UnderWay};
 
-/// All four services; clones share the one ingest.
+/// All of the services; clones share the one ingest.
 #[derive(Clone)]
 pub(crate) struct Service(Arc<Ingest>);
 
@@ -221,6 +223,20 @@ fn stopping() -> Status {
         "this process is stopping; every batch taken was acknowledged, send the others to another";
     let fault = Fault::new(Kind::Unavailable, "STOPPING", message);
     status::from_fault(fault.retry_after(std::time::Duration::from_millis(100)))
+}
+
+#[tonic::async_trait]
+impl DeadLetterService for Service {
+    async fn skip(&self, request: Request<SkipRequest>) -> Result<Response<SkipResponse>, Status> {
+        let deadline = self.0.deadline(Some(deadline::of(&request)));
+        let (metadata, _, message) = request.into_parts();
+        let calling = Calling::new("/runledger.log.v1.DeadLetterService/Skip", metadata)?;
+        let skipped = async {
+            let caller = calling.caller(&self.0.authenticator).await?;
+            self.0.skip(&caller, message, deadline).await
+        };
+        skipped.await.map(Response::new).map_err(status::from_fault)
+    }
 }
 
 /// Implements a generated service by the two methods above. What differs is names.

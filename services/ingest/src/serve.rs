@@ -7,6 +7,7 @@ use std::time::Duration;
 use runledger_domain::log::{Family, Partition};
 use runledger_domain::time::Clock;
 use runledger_eventlog::{Error as LogError, Log};
+use runledger_proto::log::v1::dead_letter_service_server::DeadLetterServiceServer;
 use runledger_proto::message::v1::message_ingest_service_server::MessageIngestServiceServer;
 use runledger_proto::run::v1::run_ingest_service_server::RunIngestServiceServer;
 use runledger_proto::run::v1::tool_call_ingest_service_server::ToolCallIngestServiceServer;
@@ -79,7 +80,8 @@ pub async fn serve(
         .add(RunIngestServiceServer::new(service.clone()))
         .add(ToolCallIngestServiceServer::new(service.clone()))
         .add(ScheduleIngestServiceServer::new(service.clone()))
-        .add(MessageIngestServiceServer::new(service))
+        .add(MessageIngestServiceServer::new(service.clone()))
+        .add(DeadLetterServiceServer::new(service))
         .bind()
         .await
         .map_err(Error::Server)?;

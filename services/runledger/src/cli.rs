@@ -5,8 +5,12 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 
+mod dead_letters;
 mod people;
 
+pub(crate) use dead_letters::{
+    DeadLetters, DeadLettersCommand, DeadList, DeadRedrive, DeadShow, DeadSkip, WhichStreams,
+};
 pub(crate) use people::{
     Demo, Import, Keys, KeysCommand, KillSwitch, Lag, Load, Model, Reading, Rebuild, RunsList,
     RunsShow, RunsTail, Server, Tenants, TenantsCommand, Turn, Verify, WhichTenant,
@@ -90,6 +94,16 @@ pub(crate) enum Command {
     /// before is kept for --rollback until --finish drops it. Interrupted, it goes on where it was
     /// when it is run again; until the switch nothing that is served changes.
     Rebuild(Rebuild),
+    /// Records that the read model could not apply: list, show, redrive, skip
+    ///
+    /// A record that cannot be applied parks its stream, a run for example: that record and all
+    /// later ones of the stream wait, in order, and everything else goes on. Reads whose token
+    /// reaches past one are refused with READ_MODEL_PARKED.
+    ///
+    /// First see why (`list`, `show`). When the cause can be mended, mend it and `redrive`: the
+    /// records are applied in their order. When it never can, `skip` the record: that is a fact in
+    /// the log, which every rebuild obeys and nothing takes back.
+    DeadLetters(DeadLetters),
     /// Load a local installation, and measure it honestly
     ///
     /// Appends tool calls to runs of its own. With --rate the loop is open: every request has its
@@ -176,6 +190,11 @@ mod tests {
             "runledger runs projector --config a.toml",
             "runledger runs api --config a.toml --check-config",
             "runledger migrate --config a.toml",
+            "runledger dead-letters list --mode live --json --config a.toml",
+            "runledger dead-letters show run/a",
+            "runledger dead-letters redrive run/a --dry-run",
+            "runledger dead-letters redrive --all --tenant 0198f0c2-5f1e-7b9a-8c55-3f2f6f0e8d11",
+            "runledger dead-letters skip run/3/4711 --reason broken",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -201,6 +220,21 @@ mod tests {
         assert!(parse("runledger runs list --label task").is_err());
         assert!(parse("runledger runs list --failed-calls --no-failed-calls").is_err());
         assert!(parse("runledger runs list --from yesterday").is_err());
+    }
+
+    #[test]
+    fn nothing_is_redriven_or_skipped_by_accident() {
+        for line in [
+            "runledger dead-letters redrive",
+            "runledger dead-letters redrive run/a --all",
+            "runledger dead-letters show",
+            "runledger dead-letters skip run/3/4711",
+            "runledger dead-letters skip run/3 --reason broken",
+            "runledger dead-letters skip runs/3/1 --reason broken",
+            "runledger dead-letters list --mode test",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]

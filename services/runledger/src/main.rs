@@ -3,11 +3,12 @@
 //! For: starting each role from its configuration, all of them at once for a developer, and everything that
 //! people do with an installation from a terminal, over the same gRPC as anybody.
 //! Must never: reach around the services into their tables or topics, except where it says so (`migrate`,
-//! `directory bootstrap`, `lag`, `verify`, `rebuild`, the figures of `load`).
+//! `directory bootstrap`, `lag`, `dead-letters`, `verify`, `rebuild`, the figures of `load`).
 
 mod admin;
 mod cli;
 mod credentials;
+mod dead_letters;
 mod demo;
 mod dev;
 mod house;
@@ -73,6 +74,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Lag(args) => lag::run(&args).await,
         Command::Verify(args) => upkeep::verify(&args).await,
         Command::Rebuild(args) => upkeep::rebuild(&args).await,
+        Command::DeadLetters(args) => dead_letters::run(&args.command).await,
         Command::Load(args) => load::run(&args).await,
         Command::Ingest(role) => roles::ingest(&role).await,
         Command::Directory(directory) => match directory.command {

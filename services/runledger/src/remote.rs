@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use runledger_domain::scope::Mode;
 use runledger_proto::directory::v1::directory_service_client::DirectoryServiceClient;
+use runledger_proto::log::v1::dead_letter_service_client::DeadLetterServiceClient;
 use runledger_proto::message::v1::message_ingest_service_client::MessageIngestServiceClient;
 use runledger_proto::run::v1::run_ingest_service_client::RunIngestServiceClient;
 use runledger_proto::run::v1::runs_service_client::RunsServiceClient;
@@ -139,6 +140,12 @@ impl Remote {
         Ok(RunsServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
     }
 
+    /// `what`: [`For::Administering`], or [`For::Operating`].
+    pub(crate) async fn dead_letters(&self, what: For) -> anyhow::Result<DeadLetters> {
+        let connection = self.connect(&self.endpoints.ingest, what).await?;
+        Ok(DeadLetterServiceClient::new(connection))
+    }
+
     pub(crate) async fn directory(&self, what: For) -> anyhow::Result<Directory> {
         Ok(DirectoryServiceClient::new(
             self.connect(&self.endpoints.directory, what).await?,
@@ -147,6 +154,7 @@ impl Remote {
 }
 
 pub(crate) type Runs = RunsServiceClient<Connection>;
+pub(crate) type DeadLetters = DeadLetterServiceClient<Connection>;
 pub(crate) type Directory = DirectoryServiceClient<Connection>;
 
 /// The ingestion services, over one connection. Cheap to clone.

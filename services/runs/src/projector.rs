@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use metrics::counter;
 use runledger_domain::log::Family;
-use runledger_projection::{Applied, ApplyError, Projection};
+use runledger_projection::{Applied, ApplyError, Kept, Projection, Standing};
 use sqlx::PgConnection;
 
 mod counted;
@@ -47,15 +47,24 @@ impl Projection for Runs {
         TABLES
     }
 
-    async fn apply(
+    async fn keep(
         &mut self,
         tx: &mut PgConnection,
-        applied: &[Applied],
-    ) -> Result<(), ApplyError> {
-        let settled = identity::settle(tx, applied).await?;
-        let mut batch = fold::Batch::new(&settled.fresh, &settled.conflicts);
+        batch: &[&Applied],
+    ) -> Result<Vec<Standing>, ApplyError> {
+        identity::keep(tx, batch).await
+    }
+
+    async fn apply(&mut self, tx: &mut PgConnection, kept: &[Kept<'_>]) -> Result<(), ApplyError> {
+        let of = |standing: Standing| {
+            let those = kept.iter().filter(move |one| one.standing == standing);
+            those.map(|one| one.applied).collect::<Vec<&Applied>>()
+        };
+        let (fresh, contradicting) = (of(Standing::First), of(Standing::Conflict));
+        let conflicts = identity::conflicts(tx, &contradicting).await?;
+        let mut batch = fold::Batch::new(&fresh, &conflicts);
         load::states(tx, &mut batch).await?;
-        batch.fold(&settled.fresh);
+        batch.fold(&fresh);
         write::messages(tx, &mut batch).await?;
         write::occurrences(tx, &batch).await?;
         write::steps(tx, &batch).await?;
@@ -64,9 +73,9 @@ impl Projection for Runs {
         write::late(tx, &batch).await?;
         // Last, because its rows alone are shared with other processes: they stay locked from here on.
         write::runs(tx, &batch).await?;
-        self.count(&settled.contradicting, &batch);
+        self.count(&contradicting, &batch);
         self.counted
-            .pass(applied.iter().map(|applied| &applied.position));
+            .pass(kept.iter().map(|one| &one.applied.position));
         Ok(())
     }
 }

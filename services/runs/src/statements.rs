@@ -16,6 +16,7 @@ statements! {
     INSERT_OCCURRENCES = "insert_occurrences",
     INSERT_RECORDS = "insert_records",
     INSERT_RUN_LABELS = "insert_run_labels",
+    SELECT_CONFLICTING_RECORDS = "select_conflicting_records",
     SELECT_MESSAGES = "select_messages",
     SELECT_OCCURRENCES = "select_occurrences",
     SELECT_RECORDS = "select_records",
@@ -232,6 +233,7 @@ mod tests {
             connection.execute(AssertSqlSafe(set)).await.unwrap();
         }
         let by_key = [
+            SELECT_CONFLICTING_RECORDS,
             SELECT_STANDING_DIGESTS,
             SELECT_RUN_STATES,
             SELECT_STEP_STATES,

@@ -27,6 +27,15 @@ pub struct UpkeepConfig {
     pub database: runledger_postgres::Config,
     /// Signed in as `runledger_migrator`.
     pub owner: runledger_postgres::Config,
+    pub projection: Named,
+}
+
+/// Section `[projection]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// The name that the projector has.
+    pub name: String,
 }
 
 /// Rebuilds and verifies one installation's read model of runs.
@@ -75,7 +84,7 @@ impl Upkeep {
             owner,
             clock,
             schema: SCHEMA,
-            name: "runledger.runs".to_owned(),
+            name: config.projection.name.clone(),
             workers,
         };
         let (progress, _) = watch::channel(Progress::default());

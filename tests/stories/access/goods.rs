@@ -10,6 +10,7 @@ use runledger_proto::common::v1::append_result::Outcome;
 use runledger_proto::common::v1::{self as common, ReadOptions};
 use runledger_proto::directory::v1 as directory;
 use runledger_proto::directory::v1::set_kill_switch_request::Target;
+use runledger_proto::log::v1::SkipRequest;
 use runledger_proto::message::v1::MessageIngestServiceAppendRequest;
 use runledger_proto::run::v1::run_fact::Fact;
 use runledger_proto::run::v1::{
@@ -37,6 +38,8 @@ pub(super) struct Goods {
     /// A token of a second page, by the rpc's path; of `TailRun` its resume token.
     pages: BTreeMap<&'static str, String>,
     record_ids: BTreeSet<String>,
+    /// Where the last of its records lies.
+    position: Option<common::Position>,
 }
 
 macro_rules! ask {
@@ -66,6 +69,7 @@ impl Goods {
             tokens: Vec::new(),
             pages: BTreeMap::new(),
             record_ids: BTreeSet::new(),
+            position: None,
             marker,
         };
         let started = goods.started(rng);
@@ -174,10 +178,10 @@ impl Goods {
     fn keep(&mut self, token: String, results: Vec<common::AppendResult>) {
         self.tokens.push(token);
         for result in results {
-            assert!(
-                matches!(result.outcome, Some(Outcome::Accepted(_))),
-                "{result:?}"
-            );
+            let Some(Outcome::Accepted(accepted)) = result.outcome else {
+                panic!("{result:?}")
+            };
+            self.position = accepted.position;
             self.record_ids.insert(result.id);
         }
     }
@@ -347,6 +351,18 @@ impl Goods {
             ListKillSwitches => directory::ListKillSwitchesRequest { tenant_id: tenant_id.clone() },
             SetKillSwitch => directory::SetKillSwitchRequest {
                 target: Some(Target::TenantId(tenant_id)), on: true, reason: "mine".into(),
+            },
+        ]
+    }
+
+    /// The decision that one of its records be left out.
+    pub(super) fn skips(&self) -> Vec<Ask> {
+        ask!["log.v1.DeadLetterService",
+            Skip => SkipRequest {
+                id: "0198f0c2-5f1e-7b9a-8c55-3f2f6f0e8d11".into(),
+                projection: "runledger.runs".into(),
+                position: self.position.clone(),
+                reason: "mine".into(),
             },
         ]
     }

@@ -109,7 +109,7 @@ fn ask_for_everything<'a>(
                 .map(|stranger| (stranger.clone(), ask.clone())),
         );
     }
-    for ask in goods.directory_changes() {
+    for ask in goods.directory_changes().into_iter().chain(goods.skips()) {
         asks.extend(
             strangers
                 .iter()
@@ -139,7 +139,8 @@ fn ask_across_modes<'a>(
             mode,
             secrets: goods.secrets().collect(),
         };
-        asks.extend(reads(goods).into_iter().map(|ask| (stranger.clone(), ask)));
+        let all = reads(goods).into_iter().chain(goods.skips());
+        asks.extend(all.map(|ask| (stranger.clone(), ask)));
     }
     asks
 }

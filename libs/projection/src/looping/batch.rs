@@ -1,14 +1,14 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use runledger_domain::log::Partition;
 use runledger_domain::time::Timestamp;
 use runledger_eventlog::Stored;
-use runledger_proto::decode;
 use tracing::Span;
 
 use super::{Error, Goal, Owned};
 use crate::apply::Applied;
 use crate::cursor::{Cursor, Verdict};
+use crate::item::Item;
 use crate::trace;
 
 /// Records read in one go, and what they make of the cursors.
@@ -17,10 +17,10 @@ pub(super) struct Batch {
     pub(super) before: Vec<Cursor>,
     /// The same, as they will stand.
     pub(super) after: Vec<Cursor>,
-    pub(super) applied: Vec<Applied>,
+    pub(super) items: Vec<Item>,
     /// How many records were read, those left out included.
     pub(super) records: usize,
-    /// W3C `traceparent`s of sampled records, with their index in `applied`.
+    /// W3C `traceparent`s of sampled records, with their index in `items`.
     traces: Vec<(usize, Box<str>)>,
 }
 
@@ -36,7 +36,7 @@ impl Batch {
         let mut batch = Self {
             before: Vec::new(),
             after: Vec::new(),
-            applied: Vec::new(),
+            items: Vec::new(),
             records: 0,
             traces: Vec::new(),
         };
@@ -58,7 +58,7 @@ impl Batch {
                 .or_insert_with(|| owned.cursor.clone());
             batch.records += 1;
             if cursor.advance(&stored)? == Verdict::Applies {
-                batch.push(stored)?;
+                batch.push(&stored, &owned.left_out);
             }
         }
         batch.after = after.into_values().collect();
@@ -70,35 +70,24 @@ impl Batch {
         Ok((!batch.after.is_empty()).then_some(batch))
     }
 
-    fn push(&mut self, stored: Stored) -> Result<(), Error> {
-        let (partition, offset) = (stored.position.partition, stored.position.offset);
-        let undecodable = |source| Error::Decode {
-            partition,
-            offset,
-            source,
+    fn push(&mut self, stored: &Stored, left_out: &BTreeSet<u64>) {
+        let Some(mut item) = Item::read(stored) else {
+            return;
         };
-        let decode::Stored::Record(record) =
-            decode::record(partition.family, &stored.value).map_err(undecodable)?
-        else {
-            return Ok(());
-        };
-        let fact = decode::fact(&record).map_err(undecodable)?;
-        let trace = stored.headers.ok().and_then(|headers| headers.trace);
+        item.left_out = left_out.contains(&stored.position.offset);
+        let headers = stored.headers.as_ref().ok();
+        let trace = headers.and_then(|headers| headers.trace.as_ref());
         if let Some(trace) = trace.filter(|trace| trace::is_sampled(trace)) {
-            self.traces.push((self.applied.len(), trace));
+            self.traces.push((self.items.len(), trace.clone()));
         }
-        self.applied.push(Applied {
-            position: stored.position,
-            record,
-            fact,
-        });
-        Ok(())
+        self.items.push(item);
     }
 
     /// Continues the trace of each record that has one, as a span of its own with a link to the batch.
     pub(super) fn trace(&self, span: &Span) {
         for (index, trace) in &self.traces {
-            if let Some(applied) = self.applied.get(*index) {
+            let item = self.items.get(*index);
+            if let Some(applied) = item.and_then(|item| item.applied.as_ref()) {
                 trace::continue_in(trace, span, applied);
             }
         }
@@ -106,9 +95,10 @@ impl Batch {
 
     /// When the oldest record of it was appended.
     pub(super) fn oldest_recorded_at(&self) -> Option<Timestamp> {
-        self.applied
+        let recorded_at = |applied: &Applied| applied.record.recorded_at;
+        self.items
             .iter()
-            .map(|applied| applied.record.recorded_at)
+            .filter_map(|item| item.applied.as_ref().map(recorded_at).or(item.recorded_at))
             .min()
     }
 
@@ -117,8 +107,8 @@ impl Batch {
             .retain(|cursor| !partitions.contains(&cursor.partition));
         self.after
             .retain(|cursor| !partitions.contains(&cursor.partition));
-        self.applied
-            .retain(|applied| !partitions.contains(&applied.position.partition));
+        self.items
+            .retain(|item| !partitions.contains(&item.position.partition));
     }
 
     /// For an error: which records were tried.

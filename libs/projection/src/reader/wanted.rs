@@ -31,6 +31,15 @@ impl Wanted {
         Ok(())
     }
 
+    /// The positions in those partitions.
+    pub(super) fn within(&self, partitions: impl Fn(Partition) -> bool) -> Vec<Position> {
+        let wanted = self.0.values();
+        wanted
+            .filter(|position| partitions(position.partition))
+            .copied()
+            .collect()
+    }
+
     /// # Errors
     /// A token of another incarnation: waiting will not make it mean anything here.
     pub(super) fn compare(&self, cursors: &Cursors) -> Result<Wish, Fault> {

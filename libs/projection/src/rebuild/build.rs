@@ -93,13 +93,17 @@ impl<P: Projection, F: Fn() -> P + Sync> Running<'_, P, F> {
             pool: &self.writer_pool,
             projection: (self.make)(),
             options: Options {
-                name: name.clone(),
+                // Facts that say to leave a record out name the projection.
+                name: self.site.name.clone(),
                 instance: "alone".to_owned(),
                 batch_records: BATCH_RECORDS,
                 batch_bytes: BATCH_BYTES,
                 gather: Duration::ZERO,
                 queue_records: BATCH_RECORDS,
                 queue_bytes: QUEUE_BYTES,
+                // The projector that is served has counted them.
+                parked_records_max: u64::MAX,
+                parked_streams_max: u64::MAX,
             },
             clock: Arc::clone(&self.site.clock),
             weather: Weather::new(health, self.shutdown.clone()),

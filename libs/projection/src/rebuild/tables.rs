@@ -7,7 +7,7 @@ use super::Error;
 use crate::store::Generation;
 
 /// Tables of the book-keeping that a generation has for itself until it is whole.
-const BOOKS: &[&str] = &["cursors", "checkpoints"];
+const BOOKS: &[&str] = &["cursors", "checkpoints", "parked"];
 
 /// A generation, whether it is served or not.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -146,7 +146,7 @@ impl Owner<'_> {
                 )
                 .await?;
             }
-            for table in ["cursors", "checkpoints", "generations"] {
+            for table in ["cursors", "checkpoints", "parked", "generations"] {
                 let base = self.base;
                 let statement = format!("DELETE FROM {base}.{table} WHERE generation = $1");
                 sqlx::query(AssertSqlSafe(statement))

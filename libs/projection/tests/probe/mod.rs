@@ -19,7 +19,9 @@ use runledger_domain::scope::{Actor, Mode, PrincipalKind, Role, Scope};
 use runledger_domain::time::{Clock, SystemClock, Timestamp};
 use runledger_eventlog::memory::Memory;
 use runledger_eventlog::{Entry, Log, Outcome};
-use runledger_projection::{Applied, ApplyError, Error, Health, Options, Projection, run};
+use runledger_projection::{
+    Applied, ApplyError, Error, Health, Kept, Options, Projection, Standing, run,
+};
 use runledger_testkit::{Database, eventually};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool};
 use tokio::sync::watch;
@@ -33,8 +35,9 @@ pub const PARTITIONS: u32 = 4;
 const WRITER: &str = "runledger_runs_writer";
 const READER: &str = "runledger_runs_reader";
 
-/// Writes down the id of every record.
-struct Probe;
+/// Writes down the id of every record, in the order in which it was given them.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe;
 
 #[async_trait]
 impl Projection for Probe {
@@ -43,20 +46,51 @@ impl Projection for Probe {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["seen"]
+        &["kept", "seen"]
     }
 
-    async fn apply(&mut self, tx: &mut PgConnection, batch: &[Applied]) -> Result<(), ApplyError> {
-        let ids: Vec<Uuid> = batch
-            .iter()
-            .map(|applied| applied.record.id.as_uuid())
-            .collect();
-        // A second time falls on the key.
-        sqlx::query("INSERT INTO seen (record_id) SELECT * FROM unnest($1::uuid[])")
-            .bind(&ids)
-            .execute(tx)
-            .await
-            .map_err(ApplyError::database("insert"))?;
+    async fn keep(
+        &mut self,
+        tx: &mut PgConnection,
+        batch: &[&Applied],
+    ) -> Result<Vec<Standing>, ApplyError> {
+        let ids = |applied: &&Applied| applied.record.id.as_uuid();
+        let all: Vec<Uuid> = batch.iter().map(ids).collect();
+        let inserted: Vec<Uuid> = sqlx::query_scalar(
+            "INSERT INTO kept (record_id) SELECT * FROM unnest($1::uuid[]) ON CONFLICT DO NOTHING RETURNING record_id",
+        )
+        .bind(&all)
+        .fetch_all(tx)
+        .await
+        .map_err(ApplyError::database("keep"))?;
+        let mut fresh: BTreeSet<Uuid> = inserted.into_iter().collect();
+        let standing = |id: Uuid| {
+            if fresh.remove(&id) {
+                Standing::First
+            } else {
+                Standing::Copy
+            }
+        };
+        Ok(all.into_iter().map(standing).collect())
+    }
+
+    async fn apply(&mut self, tx: &mut PgConnection, batch: &[Kept<'_>]) -> Result<(), ApplyError> {
+        let first = batch.iter().filter(|one| one.standing == Standing::First);
+        let (ids, streams): (Vec<Uuid>, Vec<&str>) = first
+            .map(|one| {
+                let record = &one.applied.record;
+                (record.id.as_uuid(), record.stream.as_str())
+            })
+            .unzip();
+        // Without a key: what is applied twice is there twice.
+        sqlx::query(
+            "INSERT INTO seen (record_id, stream) SELECT * FROM unnest($1::uuid[], $2::text[])",
+        )
+        .bind(&ids)
+        .bind(&streams)
+        .execute(tx)
+        .await
+        .map_err(ApplyError::database("insert"))?;
         Ok(())
     }
 }
@@ -78,6 +112,15 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
+        let log = Memory::new(PARTITIONS);
+        log.create(&[Family::Run], &SystemClock)
+            .await
+            .expect("topics");
+        Self::over(log).await
+    }
+
+    /// Another read model of a log that is there already.
+    pub async fn over(log: Memory) -> Self {
         let database = Database::fresh().await;
         let admin = database.admin();
         let schema = "CREATE SCHEMA probe;
@@ -87,15 +130,18 @@ impl World {
              INSERT INTO probe.active_generation (generation, search_path) VALUES (1, 'probe');
              CREATE TABLE probe.generations (LIKE runs.generations INCLUDING ALL);
              INSERT INTO probe.generations VALUES (1, 'probe', true, now());
-             CREATE TABLE probe.seen (record_id uuid PRIMARY KEY);
+             CREATE TABLE probe.parked (LIKE runs.parked INCLUDING ALL);
+             CREATE TABLE probe.skipped (LIKE runs.skipped INCLUDING ALL);
+             ALTER TABLE probe.parked ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY writer ON probe.parked TO runledger_runs_writer USING (true);
+             CREATE POLICY reader ON probe.parked FOR SELECT TO runledger_runs_reader
+              USING (tenant_id = current_setting('runledger.tenant')::uuid AND mode = current_setting('runledger.mode'));
+             CREATE TABLE probe.kept (record_id uuid PRIMARY KEY);
+             CREATE TABLE probe.seen (place bigint GENERATED ALWAYS AS IDENTITY, record_id uuid NOT NULL, stream text NOT NULL);
              GRANT USAGE ON SCHEMA probe TO runledger_runs_writer, runledger_runs_reader;
              GRANT SELECT ON ALL TABLES IN SCHEMA probe TO runledger_runs_writer, runledger_runs_reader;
-             GRANT INSERT, UPDATE ON ALL TABLES IN SCHEMA probe TO runledger_runs_writer";
+             GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA probe TO runledger_runs_writer";
         admin.execute(schema).await.expect("the probe's schema");
-        let log = Memory::new(PARTITIONS);
-        log.create(&[Family::Run], &SystemClock)
-            .await
-            .expect("topics");
         let (writer, reader) = (
             database.pool(WRITER, "probe"),
             database.pool(READER, "probe"),
@@ -114,7 +160,16 @@ impl World {
     }
 
     pub fn spawn_in(&self, group: &str, instance: &str) -> Worker {
-        let options = Options {
+        self.spawn_with(group, instance, |_| {})
+    }
+
+    pub fn spawn_with(
+        &self,
+        group: &str,
+        instance: &str,
+        change: impl FnOnce(&mut Options),
+    ) -> Worker {
+        let mut options = Options {
             name: group.into(),
             instance: instance.into(),
             batch_records: 37,
@@ -122,7 +177,10 @@ impl World {
             gather: Duration::from_millis(1),
             queue_records: 100,
             queue_bytes: 1 << 20,
+            parked_records_max: 10_000,
+            parked_streams_max: 100,
         };
+        change(&mut options);
         let (sender, health) = watch::channel(Health::default());
         let shutdown = CancellationToken::new();
         let log: Arc<dyn Log> = Arc::new(self.log.clone());
@@ -208,7 +266,52 @@ impl World {
             .fetch_all(&self.admin)
             .await
             .unwrap();
-        ids.into_iter().collect()
+        let count = ids.len();
+        let seen: BTreeSet<Uuid> = ids.into_iter().collect();
+        assert_eq!(seen.len(), count, "a record was applied twice");
+        seen
+    }
+
+    /// The ids of one run's records in the order in which they were applied.
+    pub async fn seen_of(&self, run: usize) -> Vec<Uuid> {
+        sqlx::query_scalar("SELECT record_id FROM probe.seen WHERE stream = $1 ORDER BY place")
+            .bind(stream(run).as_str())
+            .fetch_all(&self.admin)
+            .await
+            .unwrap()
+    }
+
+    /// Offsets of the parked records in the order of the log, each with whether it says why.
+    pub async fn parked(&self) -> Vec<(i64, bool)> {
+        sqlx::query_as(
+            "SELECT log_offset, reason IS NOT NULL FROM probe.parked ORDER BY partition, log_offset",
+        )
+        .fetch_all(&self.admin)
+        .await
+        .unwrap()
+    }
+
+    /// What the cursors say of it.
+    pub async fn parked_by_the_cursors(&self) -> i64 {
+        sqlx::query_scalar("SELECT coalesce(sum(parked_records), 0)::bigint FROM probe.cursors")
+            .fetch_one(&self.admin)
+            .await
+            .unwrap()
+    }
+
+    /// From now on the tables refuse this record, until [`Self::accept`].
+    pub async fn refuse(&self, id: Uuid) {
+        self.execute(format!(
+            "ALTER TABLE probe.seen ADD CONSTRAINT \"refuse {id}\" CHECK (record_id <> '{id}') NOT VALID"
+        ))
+        .await;
+    }
+
+    pub async fn accept(&self, id: Uuid) {
+        self.execute(format!(
+            "ALTER TABLE probe.seen DROP CONSTRAINT \"refuse {id}\""
+        ))
+        .await;
     }
 
     pub async fn seen_at_least(&self, count: usize, within: Duration) {
@@ -313,7 +416,7 @@ impl World {
         .await;
     }
 
-    async fn execute(&self, statement: String) {
+    pub async fn execute(&self, statement: String) {
         self.admin
             .execute(AssertSqlSafe(statement))
             .await
@@ -350,7 +453,7 @@ impl Worker {
     }
 }
 
-fn stream(run: usize) -> Stream {
+pub fn stream(run: usize) -> Stream {
     Stream::run(&RunId::parse(format!("run-{run}")).unwrap())
 }
 

@@ -3,7 +3,9 @@
 use prost::Message;
 use runledger_domain::digest::Digest;
 use runledger_domain::ids::{Incarnation, PrincipalId, RecordId, TenantId};
-use runledger_domain::log::{Author, Cause, Family, Genesis, Kind, Record, Stream};
+use runledger_domain::log::{
+    Author, Cause, Family, Genesis, Kind, Partition, Position, Record, Skipped, Stream,
+};
 use runledger_domain::scope::Scope;
 use runledger_domain::{Fact, run as runs};
 use uuid::Uuid;
@@ -142,6 +144,33 @@ pub fn fact(record: &Record) -> Result<Option<Fact>, Error> {
         Some(_) => Ok(None),
         None => payload(&record.type_name, &record.payload),
     }
+}
+
+/// What a stored record says about a record that a projection is to leave out. `Ok(None)`: it says
+/// nothing of that, is sealed, or names a place that this version does not know.
+///
+/// # Errors
+/// When it says it in bytes that are no message.
+pub fn skipped(record: &Record) -> Result<Option<Skipped>, Error> {
+    if &*record.type_name != types::RECORD_SKIPPED || record.key.is_some() {
+        return Ok(None);
+    }
+    let wire: log::v1::RecordSkipped = message(types::RECORD_SKIPPED, &record.payload)?;
+    let position = wire.position.and_then(|at| {
+        Some(Position {
+            partition: Partition {
+                family: at.family.parse().ok()?,
+                number: at.partition,
+            },
+            incarnation: Incarnation::new(Uuid::try_parse(&at.incarnation).ok()?),
+            offset: at.offset,
+        })
+    });
+    Ok(position.map(|position| Skipped {
+        projection: wire.projection.into(),
+        position,
+        reason: wire.reason.into(),
+    }))
 }
 
 /// The fact in a stored payload. `Ok(None)`: its type is unknown to this version, or it breaks a

@@ -14,7 +14,7 @@ use runledger_proto::decode::{self, Stored};
 use runledger_proto::{DESCRIPTORS, encode, types};
 use uuid::Uuid;
 
-use crate::samples::{facts, moment, record};
+use crate::samples::{facts, moment, record, record_of_skipped, skipped};
 
 /// Type, bytes, and what they must decode to.
 fn samples() -> Vec<(String, Vec<u8>, Stored)> {
@@ -27,8 +27,8 @@ fn samples() -> Vec<(String, Vec<u8>, Stored)> {
     };
     let bytes = encode::genesis(&genesis, moment(1_767_225_600_123_456));
     let mut samples = vec![(types::GENESIS.to_owned(), bytes, Stored::Genesis(genesis))];
-    for fact in facts() {
-        let record = record(&fact);
+    let records = facts().iter().map(record).collect::<Vec<_>>();
+    for record in records.into_iter().chain([record_of_skipped()]) {
         samples.push((
             record.type_name.to_string(),
             encode::record(record.clone()),
@@ -77,7 +77,13 @@ fn records_of_the_past_are_read_as_what_they_were() {
             Stored::Record(record) => decode::record(record.stream.family(), &golden).unwrap(),
             Stored::Genesis(_) => Stored::Genesis(decode::genesis(&golden).unwrap()),
         };
-        if let Stored::Record(record) = &stored {
+        if type_name == types::RECORD_SKIPPED {
+            let Stored::Record(record) = &stored else {
+                panic!("{stored:?}")
+            };
+            assert_eq!(decode::skipped(record).unwrap(), Some(skipped()));
+            assert_eq!(decode::fact(record).unwrap(), None);
+        } else if let Stored::Record(record) = &stored {
             let fact = decode::fact(record).unwrap().unwrap();
             assert_eq!(encode::payload(&fact).1, record.payload, "{type_name}");
         }

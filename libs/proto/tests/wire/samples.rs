@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use runledger_domain::Fact;
-use runledger_domain::ids::{InvalidId, PrincipalId, RecordId, RunId, TenantId};
+use runledger_domain::ids::{Incarnation, InvalidId, PrincipalId, RecordId, RunId, TenantId};
 use runledger_domain::json::Json;
-use runledger_domain::log::{Cause, Kind, Record};
+use runledger_domain::log::{Cause, Family, Kind, Partition, Position, Record, Skipped, Stream};
 use runledger_domain::message::{self, Content, SenderRole};
 use runledger_domain::run::{self, AgentContext, Limits, ToolResult};
 use runledger_domain::schedule::{self, OccurrenceStatus};
@@ -164,9 +164,37 @@ fn elsewhere() -> Vec<Fact> {
     ]
 }
 
+/// The decision that a record is left out, with every field set.
+pub(crate) fn skipped() -> Skipped {
+    Skipped {
+        projection: "runledger.runs".into(),
+        position: Position {
+            partition: Partition {
+                family: Family::Run,
+                number: 3,
+            },
+            incarnation: Incarnation::new(Uuid::from_u128(
+                0x0198_f0c2_5f1e_7b9a_8c55_3f2f_6f0e_8d12,
+            )),
+            offset: 4_711,
+        },
+        reason: "cut short on its way – see the report".into(),
+    }
+}
+
+/// The record that carries it, in the stream of a run.
+pub(crate) fn record_of_skipped() -> Record {
+    let (type_name, payload) = encode::skipped(&skipped());
+    carry(Stream::run(&run_id()), type_name, payload)
+}
+
 /// The record that carries `fact`: always the same.
 pub(crate) fn record(fact: &Fact) -> Record {
     let (type_name, payload) = encode::payload(fact);
+    carry(fact.stream(), type_name, payload)
+}
+
+fn carry(stream: Stream, type_name: &str, payload: Vec<u8>) -> Record {
     let occurred_at = moment(1_767_225_600_123_456);
     let cause = Cause {
         stream: Some("conversation/c-1".into()),
@@ -178,7 +206,7 @@ pub(crate) fn record(fact: &Fact) -> Record {
             tenant: TenantId::new(Uuid::from_u128(7)),
             mode: Mode::Sandbox,
         },
-        stream: fact.stream(),
+        stream,
         kind: Kind::Fact,
         type_name: type_name.into(),
         occurred_at,

@@ -6,5 +6,6 @@ mod bad_input;
 mod health;
 mod kafka;
 mod outcomes;
+mod skip;
 mod streams;
 mod world;

@@ -435,7 +435,7 @@ fn kind(text: &str) -> Result<PrincipalKind, String> {
     word(text, PrincipalKind::ALL)
 }
 
-fn mode(text: &str) -> Result<Mode, String> {
+pub(super) fn mode(text: &str) -> Result<Mode, String> {
     word(text, Mode::ALL)
 }
 

@@ -10,6 +10,7 @@ use runledger_domain::schedule::OccurrenceRecorded;
 use runledger_domain::scope::Scope;
 use runledger_domain::time::Timestamp;
 use runledger_projection::Applied;
+use runledger_proto::types;
 
 use super::identity::Conflict;
 use super::rows::{Key, Rows, signed, time};
@@ -234,6 +235,9 @@ impl<'a> Batch<'a> {
     /// A type that this version does not know, or a fact in a stream where it does not belong: it
     /// is kept, and its run has heard of it.
     fn fold_unknown(&mut self, applied: &'a Applied) {
+        if *applied.record.type_name == *types::RECORD_SKIPPED {
+            return; // no word of the run's reporter: it is neither late nor unknown
+        }
         self.unknown.push(applied);
         let run =
             run_of(applied).and_then(|run| self.runs.get_mut((applied.record.scope, run, "")));

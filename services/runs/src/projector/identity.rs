@@ -8,7 +8,7 @@ use runledger_domain::ids::{RecordId, TenantId};
 use runledger_domain::log::Family;
 use runledger_domain::scope::{Mode, PrincipalKind, Role, Scope};
 use runledger_domain::time::Timestamp;
-use runledger_projection::{Applied, ApplyError};
+use runledger_projection::{Applied, ApplyError, Standing};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -26,16 +26,6 @@ fn identity(applied: &Applied) -> Identity<'_> {
     )
 }
 
-/// What identity makes of a batch.
-#[derive(Debug)]
-pub(super) struct Settled<'a> {
-    /// The records that went in, in the order of the batch.
-    pub(super) fresh: Vec<&'a Applied>,
-    pub(super) conflicts: Vec<Conflict>,
-    /// The copies that contradict a record.
-    pub(super) contradicting: Vec<&'a Applied>,
-}
-
 /// Copies with another content of a record that names a run.
 #[derive(Debug)]
 pub(super) struct Conflict {
@@ -47,12 +37,13 @@ pub(super) struct Conflict {
 }
 
 /// Inserts the records that are new, and counts on those that stand the copies that contradict them.
-pub(super) async fn settle<'a>(
+/// What each record of the batch is, in its order.
+pub(super) async fn keep(
     connection: &mut PgConnection,
-    batch: &'a [Applied],
-) -> Result<Settled<'a>, ApplyError> {
-    let mut firsts: BTreeMap<Identity<'a>, &'a Applied> = BTreeMap::new();
-    let mut copies: Vec<&'a Applied> = Vec::new();
+    batch: &[&Applied],
+) -> Result<Vec<Standing>, ApplyError> {
+    let mut firsts: BTreeMap<Identity<'_>, &Applied> = BTreeMap::new();
+    let mut copies: Vec<&Applied> = Vec::new();
     for applied in batch {
         let first = firsts.entry(identity(applied)).or_insert(applied);
         if first.position != applied.position {
@@ -69,7 +60,7 @@ pub(super) async fn settle<'a>(
             signed(applied.position.offset),
         ))
     };
-    let mut standing: HashMap<Identity<'a>, Digest> = HashMap::new();
+    let mut standing: HashMap<Identity<'_>, Digest> = HashMap::new();
     if went_in.len() < sorted.len() {
         let known: Vec<&Applied> = sorted
             .iter()
@@ -87,13 +78,28 @@ pub(super) async fn settle<'a>(
             .or_else(first)
             .is_some_and(|digest| *digest != copy.record.request_digest)
     });
-    let conflicts = count_conflicts(connection, &copies).await?;
-    let fresh = batch.iter().filter(|applied| is_new(applied)).collect();
-    Ok(Settled {
-        fresh,
-        conflicts,
-        contradicting: copies,
-    })
+    let counted = count_conflicts(connection, &copies).await?;
+    let standing = |applied: &&Applied| {
+        if is_new(applied) {
+            Standing::First
+        } else if counted.contains(&place(applied)) {
+            Standing::Conflict
+        } else {
+            Standing::Copy
+        }
+    };
+    Ok(batch.iter().map(standing).collect())
+}
+
+/// A record by where it lies in its stream's partition.
+type Place = (Scope, String, i64);
+
+fn place(applied: &Applied) -> Place {
+    (
+        applied.record.scope,
+        applied.record.stream.as_str().to_owned(),
+        signed(applied.position.offset),
+    )
 }
 
 fn column<'a, T>(records: &[&'a Applied], pick: impl Fn(&'a Applied) -> T) -> Vec<T> {
@@ -166,20 +172,20 @@ async fn digests<'a>(
     Ok(rows.into_iter().filter_map(digest).collect())
 }
 
-/// Counts `copies` on the records that stand, which they contradict.
+/// Counts `copies` on the records that stand, which they contradict. Which were not counted before.
 async fn count_conflicts(
     connection: &mut PgConnection,
     copies: &[&Applied],
-) -> Result<Vec<Conflict>, ApplyError> {
+) -> Result<HashSet<Place>, ApplyError> {
     if copies.is_empty() {
-        return Ok(Vec::new());
+        return Ok(HashSet::new());
     }
     let identities = Identities::of(copies.iter().map(|copy| &copy.record));
     let offsets: Vec<i64> = copies
         .iter()
         .map(|copy| signed(copy.position.offset))
         .collect();
-    let rows: Vec<(Uuid, String, Option<String>, Timestamp, i64)> =
+    let rows: Vec<(Uuid, String, String, Vec<i64>)> =
         sqlx::query_as(statements::UPDATE_CONFLICTING_RECORDS)
             .bind(&identities.scopes.tenants)
             .bind(&identities.scopes.modes)
@@ -189,6 +195,40 @@ async fn count_conflicts(
             .fetch_all(connection)
             .await
             .map_err(ApplyError::database("count conflicts"))?;
+    let mut counted = HashSet::new();
+    for (tenant, mode, stream, offsets) in rows {
+        let Some(scope) = scope(tenant, &mode) else {
+            continue;
+        };
+        counted.extend(
+            offsets
+                .into_iter()
+                .map(|offset| (scope, stream.clone(), offset)),
+        );
+    }
+    Ok(counted)
+}
+
+/// Copies that contradict records which name a run, by the record that stands.
+pub(super) async fn conflicts(
+    connection: &mut PgConnection,
+    contradicting: &[&Applied],
+) -> Result<Vec<Conflict>, ApplyError> {
+    if contradicting.is_empty() {
+        return Ok(Vec::new());
+    }
+    let identities = Identities::of(contradicting.iter().map(|copy| &copy.record));
+    let rows: Vec<(Uuid, String, Option<String>, Timestamp, i64)> =
+        sqlx::query_as(statements::SELECT_CONFLICTING_RECORDS)
+            .bind(&identities.scopes.tenants)
+            .bind(&identities.scopes.modes)
+            .bind(&identities.streams)
+            .bind(&identities.ids)
+            .fetch_all(connection)
+            .await
+            .map_err(ApplyError::database(
+                "load the records that conflicts contradict",
+            ))?;
     let conflict = |(tenant, mode, run_id, recorded_at, copies): (
         Uuid,
         String,
@@ -196,16 +236,20 @@ async fn count_conflicts(
         Timestamp,
         i64,
     )| {
-        let mode: Mode = mode.parse().ok()?;
         Some(Conflict {
-            scope: Scope {
-                tenant: TenantId::new(tenant),
-                mode,
-            },
+            scope: scope(tenant, &mode)?,
             run_id: run_id?,
             recorded_at,
             copies,
         })
     };
     Ok(rows.into_iter().filter_map(conflict).collect())
+}
+
+fn scope(tenant: Uuid, mode: &str) -> Option<Scope> {
+    let mode: Mode = mode.parse().ok()?;
+    Some(Scope {
+        tenant: TenantId::new(tenant),
+        mode,
+    })
 }

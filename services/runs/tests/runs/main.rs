@@ -8,6 +8,7 @@
 
 mod api;
 mod facts;
+mod parked;
 mod read_model;
 mod rebuild;
 mod refusals;

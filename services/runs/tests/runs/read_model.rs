@@ -10,7 +10,7 @@ use runledger_domain::ids::{Incarnation, RunId};
 use runledger_domain::log::{Partition, Position, Record, Stream, partition_of};
 use runledger_domain::run::{Outcome, Phase, WorkStatus};
 use runledger_domain::scope::Scope;
-use runledger_projection::{Applied, Projection};
+use runledger_projection::{Applied, Kept, Projection};
 use runledger_runs::Runs;
 use runledger_testkit::Database;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -22,7 +22,7 @@ use crate::facts::{
 };
 
 const PARTITIONS: u32 = 3;
-const TABLES: [&str; 8] = [
+pub(crate) const TABLES: [&str; 8] = [
     "records",
     "runs",
     "run_labels",
@@ -106,7 +106,14 @@ fn log(scope: Scope, events: &[Event]) -> BTreeMap<Partition, Vec<Applied>> {
 /// One transaction.
 async fn apply(pool: &PgPool, batch: &[Applied]) {
     let mut tx = pool.begin().await.unwrap();
-    Runs::default().apply(&mut tx, batch).await.unwrap();
+    let mut runs = Runs::default();
+    let records: Vec<&Applied> = batch.iter().collect();
+    let standings = runs.keep(&mut tx, &records).await.unwrap();
+    let kept = records.iter().zip(standings);
+    let kept: Vec<Kept<'_>> = kept
+        .map(|(applied, standing)| Kept { applied, standing })
+        .collect();
+    runs.apply(&mut tx, &kept).await.unwrap();
     tx.commit().await.unwrap();
 }
 

@@ -324,14 +324,18 @@ async fn a_reader_that_could_bypass_row_level_security_is_not_started() {
 }
 
 /// The first line of what `GET /health` answers.
-async fn health(address: SocketAddr) -> String {
+/// What a listener answers, headers included.
+pub(crate) async fn fetch(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream
-        .write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        .await
-        .unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+async fn health(address: SocketAddr) -> String {
+    let answer = fetch(address, "/health").await;
     answer.lines().next().unwrap_or_default().to_owned()
 }
 
