@@ -11,4 +11,5 @@ mod facts;
 mod read_model;
 mod refusals;
 mod tail;
+mod versions;
 mod world;
