@@ -61,6 +61,9 @@ const SHAPES: &[(&str, Grow)] = &[
     ("lengths without end", |bytes| {
         [0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f].repeat(bytes / 6)
     }),
+    ("empty tokens of a read", |bytes| {
+        message(2, &[0x0a, 0].repeat(bytes / 2))
+    }),
     ("labels of one record", |bytes| labels(bytes, 14)),
     ("labels of one fact of a batch", |bytes| {
         message(1, &message(4, &labels(bytes, 14)))

@@ -90,6 +90,7 @@ pub(crate) const PARSERS: &[Parser] = &[
     parser("key", 1, key),
     parser("traceparent", 1, traceparent),
     parser("names", 4, names),
+    parser("query", 48, query),
     batch("batch of run facts", run_facts),
     batch("batch of tool call facts", tool_call_facts),
     batch("batch of schedule facts", schedule_facts),
@@ -194,6 +195,25 @@ fn names(bytes: &[u8]) {
             };
             assert!(stream.key(scope).ends_with(text));
         }
+    }
+}
+
+/// What a read is asked: its tokens too, as far as they are looked at before the read.
+fn query(bytes: &[u8]) {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let asked = [
+        codec::read::<run::ListRunsRequest>(bytes.clone()).map(|request| request.read),
+        codec::read::<run::GetRunRequest>(bytes.clone()).map(|request| request.read),
+        codec::read::<run::GetTimelineRequest>(bytes).map(|request| request.read),
+    ];
+    for read in asked.into_iter().flatten() {
+        let options = decode::read_options(read, Path::ROOT).unwrap_or_default();
+        let tokens: Vec<_> = options
+            .at_least
+            .iter()
+            .map(|token| Token::parse(token))
+            .collect();
+        drop(black_box(tokens));
     }
 }
 
