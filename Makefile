@@ -11,10 +11,11 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status demo test check proof bench clean lint fmt proto-lint
+.PHONY: help setup up down status demo test check proof bench clean lint fmt schema proto-lint \
+        proto-breaking proto-release
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  up, down and status take STACK=dev (the default) or STACK=test; more in: $(STACKS) help"
 
@@ -39,7 +40,7 @@ test: setup ## every test, on a real Kafka and Postgres of their own
 	cargo build --locked --workspace --bins
 	@$(STACKS) run test cargo test --locked --workspace
 
-check: lint proto-lint ## what a change must pass besides the tests
+check: lint proto-lint proto-breaking ## what a change must pass besides the tests
 
 lint: ## format and compiler lints
 	cargo fmt --all --check
@@ -50,6 +51,22 @@ fmt: ## format the code
 
 proto-lint: $(BUF) ## lint the protos
 	$(BUF) lint proto
+
+RELEASED := proto/released.binpb
+
+proto-breaking: $(BUF) ## whether clients and records of the last release are still understood
+	$(BUF) breaking proto --against $(RELEASED)
+
+# Only what breaks nothing can be released: there is no way around the check but by hand.
+proto-release: proto-breaking ## take the protos as released: once a release, in its commit
+	$(BUF) build proto --exclude-source-info -o $(RELEASED)
+
+# The tests write the schema and the list down afresh, whether or not they pass.
+schema: setup ## write down what new migrations make, after adding one
+	@rm -rf $(TARGET)/tmp/schema
+	-@$(STACKS) run test cargo test --locked --quiet -p runledger-postgres --test migrations > /dev/null
+	cp $(TARGET)/tmp/schema/*.txt libs/postgres/tests/schema/
+	cp $(TARGET)/tmp/schema/released.sha384 migrations/
 
 # Installed beside its place and renamed, so that half an installation is never used.
 $(BUF):

@@ -65,6 +65,12 @@ impl Scene {
                 "BATCH_TOO_LARGE",
             ),
             (
+                "half a million empty facts",
+                APPEND,
+                [0x0a, 0].repeat(MIB / 2),
+                "BATCH_TOO_LARGE",
+            ),
+            (
                 "more than 1 MiB",
                 APPEND,
                 vec![0; MIB + 1],

@@ -1,13 +1,15 @@
 //! The codec of every generated client and server: prost's, but a request that is no message is its
-//! sender's fault, not ours.
+//! sender's fault, not ours, and one of a great many messages is refused before it is decoded.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
 
+use bytes::{Buf as _, Bytes};
+use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 use prost::{Message, Name};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Status};
-use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+use tonic_prost::{ProstCodec, ProstEncoder};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// `T` goes out, `U` comes in.
@@ -35,7 +37,7 @@ where
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        WireDecoder(ProstCodec::<T, U>::default().decoder())
+        WireDecoder(PhantomData)
     }
 }
 
@@ -52,22 +54,61 @@ impl<T: Message> Encoder for WireEncoder<T> {
 }
 
 #[derive(Debug)]
-pub struct WireDecoder<U>(ProstDecoder<U>);
+pub struct WireDecoder<U>(PhantomData<U>);
 
 impl<U: Message + Name + Default> Decoder for WireDecoder<U> {
     type Item = U;
     type Error = Status;
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        self.0.decode(buf).map_err(|status| {
-            // Every request, and nothing else, is called so; the proto lint holds it.
-            if U::NAME.ends_with("Request") {
-                malformed(status.message())
-            } else {
-                status
-            }
-        })
+        read(buf.copy_to_bytes(buf.remaining())).map(Some)
     }
+}
+
+/// Most entries of one request: messages and texts in its own fields, each counted as often as it
+/// comes. Several times what the largest batch may have, so that those are still told their size.
+///
+/// An empty message costs its sender two bytes, and several hundred once it is decoded: without this
+/// a request of one mebibyte takes hundreds of them.
+pub const ENTRIES_MAX: usize = 4_096;
+
+/// Decodes one message as it came over the wire.
+///
+/// # Errors
+/// Of a request: `InvalidArgument`, `REQUEST_MALFORMED` or `BATCH_TOO_LARGE`. Of an answer: internal.
+pub fn read<U: Message + Name + Default>(bytes: Bytes) -> Result<U, Status> {
+    // Every request, and nothing else, is called so; the proto lint holds it.
+    let is_request = U::NAME.ends_with("Request");
+    if is_request && has_too_many_entries(&bytes) {
+        return Err(too_many_entries());
+    }
+    U::decode(bytes).map_err(|error| {
+        if is_request {
+            malformed(&error.to_string())
+        } else {
+            Status::internal(error.to_string())
+        }
+    })
+}
+
+/// Looks at the outermost fields alone. Where these are malformed decoding will end too, so what
+/// follows does not count.
+fn has_too_many_entries(mut bytes: &[u8]) -> bool {
+    let mut entries = 0_usize;
+    while let Ok((tag, wire_type)) = decode_key(&mut bytes)
+        && skip_field(wire_type, tag, &mut bytes, DecodeContext::default()).is_ok()
+    {
+        entries += usize::from(wire_type == WireType::LengthDelimited);
+        if entries > ENTRIES_MAX {
+            return true;
+        }
+    }
+    false
+}
+
+fn too_many_entries() -> Status {
+    let message = format!("the request has more than {ENTRIES_MAX} entries; send it in parts");
+    refused("BATCH_TOO_LARGE", message)
 }
 
 /// Such bytes come from broken clients and from texts that are not UTF-8.
@@ -75,6 +116,10 @@ fn malformed(why: &str) -> Status {
     let message = format!(
         "the request is not the message that this rpc takes ({why}); texts must be UTF-8, and the client must be generated from our protos"
     );
-    let details = ErrorDetails::with_error_info("REQUEST_MALFORMED", "runledger", HashMap::new());
+    refused("REQUEST_MALFORMED", message)
+}
+
+fn refused(reason: &'static str, message: String) -> Status {
+    let details = ErrorDetails::with_error_info(reason, "runledger", HashMap::new());
     Status::with_error_details(Code::InvalidArgument, message, details)
 }

@@ -32,15 +32,29 @@ impl Database {
     /// # Panics
     /// When the stack is away.
     pub async fn fresh_on(stack: &Stack) -> Self {
-        Self::create(&stack.postgres)
+        Self::create(&stack.postgres, true)
             .await
             .expect("a fresh database on the test stack; start it with `make up STACK=test`")
     }
 
-    async fn create(admin: &PgConnectOptions) -> anyhow::Result<Self> {
+    /// Makes one that is not migrated.
+    ///
+    /// # Panics
+    /// When the test stack is away.
+    pub async fn empty() -> Self {
+        Self::create(&Stack::get().postgres, false)
+            .await
+            .expect("an empty database on the test stack; start it with `make up STACK=test`")
+    }
+
+    async fn create(admin: &PgConnectOptions, migrated: bool) -> anyhow::Result<Self> {
         let mut connection =
             PgConnection::connect_with(&admin.clone().database("postgres")).await?;
-        let template = template(admin, &mut connection).await?;
+        let template = if migrated {
+            template(admin, &mut connection).await?
+        } else {
+            "template0".to_owned()
+        };
         let name = format!("test_{:016x}", rand::random::<u64>());
         execute(
             &mut connection,

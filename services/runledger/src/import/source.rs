@@ -127,7 +127,14 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Run>, Error> {
         path: path.to_owned(),
         source,
     };
-    let mut reader = BufReader::new(File::open(path).map_err(failed)?);
+    read_from(&mut BufReader::new(File::open(path).map_err(failed)?), path)
+}
+
+fn read_from(reader: &mut impl BufRead, path: &Path) -> Result<Vec<Run>, Error> {
+    let failed = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
     let (mut runs, mut seen, mut line) = (Vec::new(), BTreeSet::new(), 0);
     loop {
         let mut text = Vec::new();
@@ -228,8 +235,13 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::fs;
+    use std::io::{Seek as _, Write as _};
 
+    use proptest::prelude::*;
+    use runledger_service::status::chain;
+
+    use super::super::plan::Plan;
     use super::*;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -260,7 +272,7 @@ mod tests {
     fn what_is_wrong_is_named_with_its_line() {
         let said = |text: &str| {
             let error = read(file(text).path()).unwrap_err();
-            runledger_service::status::chain(&error)
+            chain(&error)
         };
         assert_eq!(said("\n\n"), "the file has no runs");
         assert_eq!(
@@ -276,6 +288,84 @@ mod tests {
         );
         let call = r#"{"kind":"tool_call","id":"x","tool":"t","arguments":{"a":1,"a":2},"result_chars":0,"failed":false}"#;
         assert!(said(&event(call)).contains("a key that its object already has"));
+    }
+
+    /// Every file of the corpus, whatever it was made for, by its name.
+    fn corpus() -> Vec<(String, Vec<u8>)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/hostile/corpus");
+        let mut files = Vec::new();
+        for folder in fs::read_dir(root).unwrap().map(Result::unwrap) {
+            let Ok(entries) = fs::read_dir(folder.path()) else {
+                continue; // no folder
+            };
+            for path in entries.map(|entry| entry.unwrap().path()) {
+                files.push((path.display().to_string(), fs::read(&path).unwrap()));
+            }
+        }
+        files.sort();
+        files
+    }
+
+    /// Reads it, and plans what there is of it. Says which runs, or why none.
+    fn taken(bytes: &[u8]) -> Result<usize, String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        let runs = read(file.path()).map_err(|error| chain(&error))?;
+        let plan = Plan::new(&runs, 1, "again-");
+        for run in &runs {
+            // At most two facts an event, and the run's own two; an id may be too long by the prefix.
+            if let Ok(planned) = plan.of(run) {
+                assert!(planned.len() <= 2 * run.events.len() + 2);
+            }
+        }
+        Ok(runs.len())
+    }
+
+    #[test]
+    fn files_of_the_corpus_are_runs_or_refused() {
+        let corpus = corpus();
+        let taken: Vec<(&str, usize)> = corpus
+            .iter()
+            .filter_map(|(path, bytes)| {
+                let name = path.rsplit('/').next().unwrap();
+                taken(bytes).ok().map(|runs| (name, runs))
+            })
+            .collect();
+        let expected = [
+            ("no-newline-at-end.jsonl", 1),
+            ("nul-in-model.jsonl", 1),
+            ("numbers-extreme.jsonl", 1),
+            ("sound.jsonl", 1),
+            ("windows-lines.jsonl", 2),
+        ];
+        assert_eq!(taken, expected);
+    }
+
+    #[test]
+    fn a_line_without_end_is_read_no_further_than_it_may_be_long() {
+        let mut file = tempfile::tempfile().unwrap();
+        // Sparse: it takes no room.
+        file.set_len(LINE_BYTES_MAX * 4).unwrap();
+        let mut reader = BufReader::new(&mut file);
+        let error = read_from(&mut reader, Path::new("endless")).unwrap_err();
+        assert!(matches!(error, Error::Line { line: 1, .. }), "{error}");
+        let read_to = file.stream_position().unwrap();
+        assert!(read_to <= LINE_BYTES_MAX + (1 << 16), "{read_to}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn changed_files_are_runs_or_refused(which: prop::sample::Index, at: prop::sample::Index, insert: Vec<u8>, cut: u8) {
+            let corpus = corpus();
+            let imports: Vec<_> = corpus.iter().filter(|(path, _)| path.ends_with(".jsonl")).collect();
+            let mut bytes = which.get(&imports).1.clone();
+            let from = at.index(bytes.len() + 1);
+            let to = (from + usize::from(cut) % 9).min(bytes.len());
+            bytes.splice(from..to, insert);
+            let _either = taken(&bytes);
+        }
     }
 
     #[test]

@@ -13,4 +13,5 @@ mod read_model;
 mod rebuild;
 mod refusals;
 mod tail;
+mod versions;
 mod world;
