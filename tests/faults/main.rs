@@ -11,6 +11,8 @@ mod check;
 mod found;
 mod history;
 mod load;
+#[cfg(test)]
+mod network;
 mod probe;
 mod readers;
 mod reading;
