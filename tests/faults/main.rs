@@ -62,11 +62,15 @@ async fn every_promise_outlives_every_fault() {
         tell(&mut stage, &mut probe, step, &mut table, began).await;
     }
     load.reach(size.acknowledged_min, EXTRA).await;
-    let history = load.end(probe).await;
+    let mut history = load.end(probe).await;
     let spent = began.elapsed();
+    at(began, "the load has ended");
     stage.settle().await;
-    let verdict = judge(&stage, &history).await;
+    at(began, "the read model holds all of the log");
     stage.installation.assert_unharmed();
+    history.surprises.extend(stage.complaints());
+    let verdict = judge(&stage, &history).await;
+    at(began, "the history is judged");
     // Once the binary can verify and rebuild, that both agree with this verdict belongs here.
     conclude(&table, &stage, &history, &verdict, spent);
     assert!(

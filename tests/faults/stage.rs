@@ -1,6 +1,6 @@
 //! The house on a stack of its own, behind proxies, and what befalls it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use runledger_domain::log::{Family, Partition};
 use runledger_eventlog::Log as _;
@@ -20,9 +20,17 @@ const FROZEN: Duration = Duration::from_secs(9);
 const TROUBLE: Duration = Duration::from_secs(4);
 const LATENCY: Duration = Duration::from_millis(40);
 /// How much history an older Postgres lacks.
-const LACKING: Duration = Duration::from_secs(8);
+const LACKING: Duration = Duration::from_secs(4);
 /// How long the read model may take to hold all that is in the log.
 const CATCH_UP: Duration = Duration::from_secs(300);
+
+/// What no fault excuses: a panic, an internal fault, a connection that was given back to its pool
+/// inside a transaction.
+const NEVER: [&str; 3] = [
+    "panicked",
+    "internal fault",
+    "there is already a transaction in progress",
+];
 
 pub(crate) struct Stage {
     // Dropped in this order: processes before what they lean on.
@@ -36,6 +44,7 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts all of it: two projectors, two apis, one ingest, one directory.
     pub(crate) async fn set(seed: u64) -> Self {
+        let began = Instant::now();
         let (to_kafka, to_postgres) = (Proxy::bind().await, Proxy::bind().await);
         let advertised = to_kafka.local_addr().expect("its address").port();
         let stack = OwnStack::start_behind("faults", Some(advertised)).await;
@@ -56,6 +65,7 @@ impl Stage {
         installation.run(Kind::Projector, 1);
         installation.run(Kind::Api, 1);
         installation.serves(Kind::Api, 1).await;
+        crate::at(began, "the house stands");
         Self {
             installation,
             kafka,
@@ -153,6 +163,23 @@ impl Stage {
                 .await;
             }
         }
+    }
+
+    /// What the processes said that none of them should ever say, and nothing a client sees tells.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let folder = std::fs::read_dir(self.installation.folder.path()).expect("the logs");
+        let mut complaints = Vec::new();
+        for entry in folder {
+            let path = entry.expect("a log").path();
+            let said = std::fs::read_to_string(&path).unwrap_or_default();
+            for never in NEVER {
+                if let Some(line) = said.lines().find(|line| line.contains(never)) {
+                    let name = path.file_name().unwrap_or_default().display();
+                    complaints.push(format!("{name} says: {line}"));
+                }
+            }
+        }
+        complaints
     }
 
     /// How often a projector was refused because another had moved its cursor.
