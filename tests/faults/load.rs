@@ -41,7 +41,7 @@ pub(crate) struct Size {
 impl Size {
     pub(crate) const LONG: Self = Self {
         writers: 24,
-        pace: Duration::from_millis(350),
+        pace: Duration::from_millis(450),
         readers: 8,
         tails_at_once: 6,
         tails_max: 200,

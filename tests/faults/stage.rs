@@ -17,7 +17,7 @@ const FAMILIES: [Family; 3] = [Family::Run, Family::Message, Family::Schedule];
 /// Longer than a member of the group may be silent, so that its partitions go to the other.
 const FROZEN: Duration = Duration::from_secs(9);
 /// How long the network is slow or mute, and how slow.
-const TROUBLE: Duration = Duration::from_secs(4);
+const TROUBLE: Duration = Duration::from_secs(3);
 const LATENCY: Duration = Duration::from_millis(40);
 /// How much history an older Postgres lacks.
 const LACKING: Duration = Duration::from_secs(4);
