@@ -33,25 +33,20 @@ struct World {
     runs: Vec<RunRow>,
 }
 
-/// One run: start, two uses, a tool call, two messages, an occurrence, end; all acknowledged, and
-/// followed by a tail.
-fn world() -> World {
-    let mut writer = Writer::new(0);
-    let sent = [
-        (Kind::Started, 0),
-        (Kind::Used, 0),
-        (Kind::Used, 1),
-        (Kind::CallStarted, 0),
-        (Kind::CallEnded, 0),
-        (Kind::Message, 0),
-        (Kind::Message, 1),
-        (Kind::Occurrence, 0),
-        (Kind::Ended, 0),
-    ];
-    for (kind, part) in sent {
-        let number = writer.add(RUN.number, kind, part);
-        writer.told(number, Fate::Acknowledged);
-    }
+/// One run, all of it acknowledged.
+const SENT: [(Kind, u16); 9] = [
+    (Kind::Started, 0),
+    (Kind::Used, 0),
+    (Kind::Used, 1),
+    (Kind::CallStarted, 0),
+    (Kind::CallEnded, 0),
+    (Kind::Message, 0),
+    (Kind::Message, 1),
+    (Kind::Occurrence, 0),
+    (Kind::Ended, 0),
+];
+
+fn records() -> Vec<RecordRow> {
     let record = |(number, (kind, _)): (usize, &(Kind, u16))| RecordRow {
         scope: scope(1),
         stream: stream(RUN, *kind),
@@ -62,7 +57,17 @@ fn world() -> World {
         late: false,
         conflicts: 0,
     };
-    let records: Vec<RecordRow> = sent.iter().enumerate().map(record).collect();
+    SENT.iter().enumerate().map(record).collect()
+}
+
+/// The run, followed by a tail.
+fn world() -> World {
+    let mut writer = Writer::new(0);
+    for (kind, part) in SENT {
+        let number = writer.add(RUN.number, kind, part);
+        writer.told(number, Fate::Acknowledged);
+    }
+    let records = records();
     let part = |belongs_to: String, part: Option<u16>, number| PartRow {
         scope: scope(1),
         belongs_to,
