@@ -75,9 +75,11 @@ $(BUF):
 	@npm install --prefix $(TOOLS)/buf.new --no-save --no-audit --no-fund --loglevel=error @bufbuild/buf@$(BUF_VERSION)
 	@mv $(TOOLS)/buf.new $(TOOLS)/buf-$(BUF_VERSION)
 
-proof: setup ## the long stories, in a release build
+proof: setup ## the long stories, in a release build; last, what faults under load made of the promises
 	cargo build --locked --release --workspace --bins
-	@RUNLEDGER_PROOF=full $(STACKS) run test cargo test --locked --release -p runledger-tests
+	@RUNLEDGER_PROOF=full $(STACKS) run test cargo test --locked --release -p runledger-tests --test house --test stories
+	@RUNLEDGER_PROOF=full cargo test --locked --release -p runledger-tests --test faults
+	@cat $(TARGET)/tmp/faults.txt
 
 bench: setup ## the load figures of this machine
 	cargo build --locked --release --bin runledger

@@ -125,6 +125,11 @@ impl Installation {
             .expect("a running process")
     }
 
+    /// Sends a signal by name to a process, for example `STOP`.
+    pub async fn signal(&self, kind: Kind, number: u32, signal: &str) {
+        self.processes[&(kind, number)].signal(signal).await;
+    }
+
     /// Waits until the role says that it can do its work.
     pub async fn serves(&self, kind: Kind, number: u32) {
         let process = self
@@ -154,6 +159,11 @@ impl Installation {
             let panicked = said.lines().find(|line| line.contains("panicked"));
             assert_eq!(panicked, None, "{}", path.display());
         }
+    }
+
+    /// The prefix of its topics, which is a part of its groups' names too.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     pub fn url(&self, kind: Kind, number: u32) -> String {
@@ -233,8 +243,13 @@ fn user(kind: Kind) -> &'static str {
     }
 }
 
-/// A port that is free now.
+/// A port that is free now. Below those that systems give to outgoing connections: whoever is down
+/// for a while must find his port free when he comes back.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+    loop {
+        let port = rand::random_range(20_000..25_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

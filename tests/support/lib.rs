@@ -15,6 +15,7 @@ mod kept;
 mod own_stack;
 mod plan;
 mod process;
+mod proxy;
 mod rpc;
 mod seed;
 
@@ -24,5 +25,6 @@ pub use kept::assert_kept;
 pub use own_stack::{Component, OwnStack};
 pub use plan::{Ledger, RunPlan, keep_reporting, patiently};
 pub use process::Process;
+pub use proxy::Proxy;
 pub use rpc::{Asking, Rpc};
-pub use seed::{is_proof, seed};
+pub use seed::{is_proof, seed, seed_from};

@@ -12,6 +12,8 @@ use crate::installation::free_port;
 const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// How long another run of the same story may keep this one waiting.
 const TURN: Duration = Duration::from_secs(600);
+/// How long a part of the stack may take to end.
+const END: Duration = Duration::from_secs(60);
 
 /// What a stack is made of.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +27,8 @@ pub enum Component {
 pub struct OwnStack {
     root: PathBuf,
     ports: [(&'static str, u16); 3],
+    /// Where Kafka's clients are told to find it.
+    kafka_advertised: u16,
     /// One story at a time in a checkout.
     _turn: File,
 }
@@ -35,6 +39,14 @@ impl OwnStack {
     /// # Panics
     /// When they do not start.
     pub async fn start(story: &str) -> Self {
+        Self::start_behind(story, None).await
+    }
+
+    /// The same, with a Kafka whose clients are told to find it at another port: a proxy's.
+    ///
+    /// # Panics
+    /// When they do not start.
+    pub async fn start_behind(story: &str, kafka_advertised: Option<u16>) -> Self {
         let shared = shared_root();
         let (root, jars) = (shared.join(story), shared.join("kafka"));
         std::fs::create_dir_all(&root).expect("a folder for the stack");
@@ -45,9 +57,11 @@ impl OwnStack {
             std::os::unix::fs::symlink("../kafka", link).expect("a link to the jars");
         }
         let ports = ["KAFKA", "CONTROLLER", "POSTGRES"].map(|name| (name, free_port()));
+        let [(_, kafka), ..] = ports;
         let own = Self {
             root,
             ports,
+            kafka_advertised: kafka_advertised.unwrap_or(kafka),
             _turn: turn,
         };
         own.run("wipe").await;
@@ -70,16 +84,92 @@ impl OwnStack {
         self.run("up").await;
     }
 
-    /// Sends a signal by name, for example `STOP`.
-    pub async fn signal(&self, component: Component, signal: &str) {
+    pub fn port(&self, component: Component) -> u16 {
+        let [(_, kafka), _, (_, postgres)] = self.ports;
+        match component {
+            Component::Kafka => kafka,
+            Component::Postgres => postgres,
+        }
+    }
+
+    /// Ends it by this signal, and waits until it has ended.
+    ///
+    /// # Panics
+    /// When it does not within a minute.
+    pub async fn stop(&self, component: Component, signal: &str) {
+        let id = self.pid(component);
+        self.signal(component, signal).await;
+        eventually(END, async || {
+            let asked = Command::new("ps")
+                .args(["-o", "stat=", "-p", &id])
+                .output()
+                .await;
+            let said = asked.expect("ps").stdout;
+            // One that only waits to be reaped has ended.
+            if said.is_empty() || said.starts_with(b"Z") {
+                Ok(())
+            } else {
+                Err(format!("{component:?} still runs"))
+            }
+        })
+        .await;
+    }
+
+    /// Copies the files of Postgres, which must be stopped, to be put back later.
+    ///
+    /// # Panics
+    /// When they cannot be copied.
+    pub async fn keep_postgres(&self) {
+        let home = self.postgres_home();
+        copy(&home.join("data"), &home.join("kept")).await;
+    }
+
+    /// Puts the files back that were copied last. Postgres must be stopped.
+    ///
+    /// # Panics
+    /// When they cannot be copied.
+    pub async fn put_back_postgres(&self) {
+        let home = self.postgres_home();
+        copy(&home.join("kept"), &home.join("data")).await;
+    }
+
+    /// Where the cluster lives, as deploy/dev/stack chose it.
+    fn postgres_home(&self) -> PathBuf {
+        match std::fs::read_to_string(self.root.join("test/postgres.place")) {
+            Ok(elsewhere) => PathBuf::from(elsewhere.trim_end()),
+            Err(_) => self.root.join("test/postgres"),
+        }
+    }
+
+    /// Copies what the two said into a folder, since they are wiped. As far as it can be done.
+    pub fn keep_logs(&self, folder: &Path) {
+        for (logs, name) in [
+            (self.root.join("test/kafka/logs"), "kafka"),
+            (self.postgres_home().join("logs"), "postgres"),
+        ] {
+            let copied = Blocking::new("cp")
+                .arg("-R")
+                .args([logs, folder.join(name)])
+                .status();
+            if !copied.is_ok_and(|status| status.success()) {
+                eprintln!("the logs of {name} could not be kept");
+            }
+        }
+    }
+
+    fn pid(&self, component: Component) -> String {
         let record = match component {
             Component::Kafka => "test/kafka/process",
             Component::Postgres => "test/postgres.process",
         };
         let record = std::fs::read_to_string(self.root.join(record)).expect("its pid");
-        let id = record.split(' ').next().expect("its pid");
+        record.split(' ').next().expect("its pid").to_owned()
+    }
+
+    /// Sends a signal by name, for example `STOP`.
+    pub async fn signal(&self, component: Component, signal: &str) {
         let sent = Command::new("kill")
-            .args([&format!("-{signal}"), id])
+            .args([format!("-{signal}"), self.pid(component)])
             .status()
             .await;
         assert!(
@@ -112,6 +202,7 @@ impl OwnStack {
             .args([command, "test"])
             .env("RUNLEDGER_STACK_ROOT", &self.root)
             .envs(self.ports.iter().map(port))
+            .envs([port(&("KAFKA_ADVERTISED", self.kafka_advertised))])
             .stdin(Stdio::null());
         stack
     }
@@ -123,6 +214,20 @@ impl Drop for OwnStack {
             Ok(ended) if ended.status.success() => {}
             other => eprintln!("could not wipe {}: {other:?}", self.root.display()),
         }
+    }
+}
+
+/// Copies a folder with all that belongs to its files, in place of what is there.
+async fn copy(from: &Path, to: &Path) {
+    for (command, paths) in [("rm", vec![to]), ("cp", vec![from, to])] {
+        let option = if command == "rm" { "-rf" } else { "-Rp" };
+        let ended = Command::new(command).arg(option).args(paths).output().await;
+        let ended = ended.expect("cp and rm");
+        assert!(
+            ended.status.success(),
+            "{command}: {}",
+            String::from_utf8_lossy(&ended.stderr)
+        );
     }
 }
 

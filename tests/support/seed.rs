@@ -9,15 +9,20 @@ pub fn is_proof() -> bool {
 
 /// The story's source of chance: `RUNLEDGER_SEED`, or a new one. Printed, so that a failure can be
 /// told again.
+pub fn seed(story: &str) -> StdRng {
+    let seed = seed_from("RUNLEDGER_SEED");
+    eprintln!("{story}: RUNLEDGER_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+/// The seed in this variable, or a new one.
 #[expect(
     clippy::disallowed_methods,
     reason = "a failed story is told again by its seed"
 )]
-pub fn seed(story: &str) -> StdRng {
-    let seed = std::env::var("RUNLEDGER_SEED")
+pub fn seed_from(variable: &str) -> u64 {
+    std::env::var(variable)
         .ok()
         .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(rand::random);
-    eprintln!("{story}: RUNLEDGER_SEED={seed}");
-    StdRng::seed_from_u64(seed)
+        .unwrap_or_else(rand::random)
 }

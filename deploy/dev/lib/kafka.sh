@@ -87,7 +87,7 @@ kafka_config() {
     printf '\n# This stack\n'
     printf 'log.dirs=%s\n' "$2"
     printf 'listeners=PLAINTEXT://127.0.0.1:%s,CONTROLLER://127.0.0.1:%s\n' "$kafka_port" "$controller_port"
-    printf 'advertised.listeners=PLAINTEXT://127.0.0.1:%s\n' "$kafka_port"
+    printf 'advertised.listeners=PLAINTEXT://127.0.0.1:%s\n' "$kafka_advertised_port"
     printf 'controller.quorum.voters=1@127.0.0.1:%s\n' "$controller_port"
   } >"$1"
 }

@@ -4,11 +4,13 @@
 //! means, and the embedded migrations.
 //! Must never: know a service's tables, or hand out a read transaction without a scope.
 
+mod begin;
 mod config;
 mod error;
 mod migrations;
 mod scoped;
 
+pub use begin::begin;
 pub use config::{Config, connect, connect_like, connect_with};
 pub use error::{constraint, is_data_fault, is_weather};
 pub use migrations::{MigrateError, migrate, migrator};

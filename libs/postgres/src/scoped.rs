@@ -1,14 +1,14 @@
 use runledger_domain::scope::Scope;
 use sqlx::{PgPool, Postgres, Transaction};
 
+use crate::begin::begin_with;
+
 /// Begins a transaction that reads one snapshot and, by row-level security, only rows of `scope`.
 pub async fn begin_scoped(
     pool: &PgPool,
     scope: Scope,
 ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let mut tx = pool
-        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        .await?;
+    let mut tx = begin_with(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     sqlx::query(
         "SELECT set_config('runledger.tenant', $1, true), set_config('runledger.mode', $2, true)",
     )

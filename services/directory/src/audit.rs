@@ -152,7 +152,7 @@ pub(crate) struct Open {
 
 impl Open {
     pub(crate) async fn begin(pool: &PgPool, by: By) -> sqlx::Result<Self> {
-        let mut tx = pool.begin().await?;
+        let mut tx = runledger_postgres::begin(pool).await?;
         sqlx::query(sql::BOUND_WAIT).execute(&mut *tx).await?;
         Ok(Self { tx, by })
     }

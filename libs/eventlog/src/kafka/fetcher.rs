@@ -38,8 +38,12 @@ impl Fetcher {
 
     /// Adds a partition to what is fetched, at a real offset: without one, the first error would
     /// leave it nowhere to go, since Kafka may not choose.
+    ///
+    /// One that was removed while it was paused is paused still, as the library has it: it would
+    /// never be fetched again.
     pub(super) fn add(&self, partition: Partition, offset: u64) -> Result<(), Error> {
-        self.order(partition, offset, BaseConsumer::incremental_assign)
+        self.order(partition, offset, BaseConsumer::incremental_assign)?;
+        self.resume(partition)
     }
 
     pub(super) fn remove(&self, partition: Partition) -> Result<(), Error> {

@@ -281,6 +281,33 @@ pub(crate) async fn what_was_given_up_comes_back(log: Shared) {
     assert_eq!(reader.owned.iter().copied().collect::<BTreeSet<_>>(), all);
 }
 
+pub(crate) async fn what_was_given_up_with_a_full_queue_comes_back_and_is_read_on(log: Shared) {
+    let scope = scope();
+    let mut cursors = watermarks(&log).await;
+    let mut options = options(&group(), "a");
+    // Full with its first record, and no longer fetched.
+    options.queue_records = 1;
+    let mut reader = Reader::new(&log, options);
+    accepted(log.append(numbered(scope, 16, 160), soon()).await.unwrap());
+    let lost = loop {
+        match reader.event().await {
+            Event::Records => break reader.subscription.head_recorded()[0].0,
+            event => drop(reader.follow(event, &mut cursors, 0)),
+        }
+    };
+    reader.subscription.give_up(lost);
+    while reader.owned.contains(&lost) {
+        let event = reader.event().await;
+        reader.follow(event, &mut cursors, 0);
+    }
+    let mut seen = BTreeSet::new();
+    while seen.len() < 160 {
+        let taken = reader.step(&mut cursors, 1_000).await;
+        let ours = taken.iter().filter(|stored| is_of(stored, scope));
+        seen.extend(ours.map(number));
+    }
+}
+
 pub(crate) async fn a_cursor_beyond_the_end_is_a_failure(log: Shared) {
     let mut reader = Reader::new(&log, options(&group(), "a"));
     loop {

@@ -42,6 +42,7 @@ contract! {
     two_members_share_and_nothing_is_lost_when_one_goes,
     a_slow_taker_loses_nothing,
     what_was_given_up_comes_back,
+    what_was_given_up_with_a_full_queue_comes_back_and_is_read_on,
     a_cursor_beyond_the_end_is_a_failure,
     a_read_is_bounded,
     a_token_survives_its_text,
