@@ -16,7 +16,9 @@ use runledger_domain::run::{Outcome, Phase, WorkStatus};
 use runledger_domain::time::SystemClock;
 use runledger_eventlog::memory::Memory;
 use runledger_eventlog::{Entry, Log, Outcome as Appended};
-use runledger_projection::{Applied, ApplyError, Error, Health, Options, Projection, run};
+use runledger_projection::{
+    Applied, ApplyError, Error, Health, Kept, Options, Projection, Standing, run,
+};
 use runledger_proto::types;
 use runledger_runs::{FAMILIES, Runs};
 use runledger_testkit::{Database, eventually};
@@ -52,14 +54,31 @@ impl Projection for Older {
         self.0.families()
     }
 
-    async fn apply(&mut self, tx: &mut PgConnection, batch: &[Applied]) -> Result<(), ApplyError> {
+    fn tables(&self) -> &'static [&'static str] {
+        self.0.tables()
+    }
+
+    async fn keep(
+        &mut self,
+        tx: &mut PgConnection,
+        batch: &[&Applied],
+    ) -> Result<Vec<Standing>, ApplyError> {
+        self.0.keep(tx, batch).await
+    }
+
+    async fn apply(&mut self, tx: &mut PgConnection, batch: &[Kept<'_>]) -> Result<(), ApplyError> {
         let known = |applied: &Applied| !NEW_TYPES.contains(&&*applied.record.type_name);
-        let batch: Vec<Applied> = batch
+        let understood: Vec<Applied> = batch
             .iter()
-            .map(|applied| Applied {
-                fact: applied.fact.clone().filter(|_| known(applied)),
-                ..applied.clone()
+            .map(|kept| Applied {
+                fact: kept.applied.fact.clone().filter(|_| known(kept.applied)),
+                ..kept.applied.clone()
             })
+            .collect();
+        let batch: Vec<Kept<'_>> = understood
+            .iter()
+            .zip(batch)
+            .map(|(applied, kept)| Kept { applied, ..*kept })
             .collect();
         self.0.apply(tx, &batch).await
     }
@@ -83,6 +102,8 @@ impl Worker {
             gather: Duration::from_millis(1),
             queue_records: 100,
             queue_bytes: 1 << 20,
+            parked_records_max: 0,
+            parked_streams_max: 0,
         };
         let stop = CancellationToken::new();
         #[expect(clippy::disallowed_methods, reason = "the test is the supervisor")]
