@@ -60,8 +60,7 @@ impl Scene {
     async fn bytes_that_are_broken(&mut self, runs: usize) {
         let sick = format!("run-{}", runs / 2);
         let names: Vec<String> = (0..runs).map(|number| format!("run-{number}")).collect();
-        self.report(&names, |rng, run| facts::run_started(rng, run))
-            .await;
+        self.report(&names, facts::run_started).await;
         let poison = self.append_broken(&sick).await;
         for word in ["first", "second", "third"] {
             self.report(&names, |rng, run| progressed(rng, run, word))
@@ -116,8 +115,7 @@ impl Scene {
         .await
         .expect("a constraint");
         let names = ["refused".to_owned(), "welcome".to_owned()];
-        self.report(&names, |rng, run| facts::run_started(rng, run))
-            .await;
+        self.report(&names, facts::run_started).await;
         let one = &names[..1];
         self.report(one, |rng, run| progressed(rng, run, "before"))
             .await;
