@@ -48,6 +48,12 @@ pub(crate) struct Item {
 }
 
 impl Item {
+    /// Whether it tells this projection to leave a record out.
+    pub(crate) fn orders(&self, projection: &str) -> bool {
+        let for_it = |skipped: &Skipped| &*skipped.projection == projection;
+        self.skips.as_ref().is_some_and(for_it)
+    }
+
     /// Decodes. `None`: a later Genesis, which is ignored.
     pub(crate) fn read(stored: &Stored) -> Option<Self> {
         let partition = stored.position.partition;

@@ -33,7 +33,8 @@ pub(crate) use weather::Weather;
 /// How long a silent database is listened to. The server ends statements sooner; this is for the
 /// connection that leads nowhere any more.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The same for a batch that is sifted for what cannot be applied: that takes many statements.
+/// The same for a batch that is sifted for what cannot be applied, or that redrives a stream: that
+/// takes many statements.
 const SIFTING_PATIENCE: Duration = Duration::from_secs(600);
 
 /// How a projection joins its group and how much it takes at once.
@@ -398,7 +399,11 @@ impl<P: Projection> Worker<P> {
         let mut attempts = self.weather.attempts();
         let mut sifting = false;
         while !batch.after.is_empty() {
-            let patience = if sifting { SIFTING_PATIENCE } else { PATIENCE };
+            let patience = if sifting || batch.has_orders(&self.options.name) {
+                SIFTING_PATIENCE
+            } else {
+                PATIENCE
+            };
             let attempt = tokio::time::timeout(patience, self.attempt(&batch, sifting));
             match attempt.await.unwrap_or_else(|_| Err(ApplyError::silent())) {
                 Ok(attempted) if attempted.lost.is_empty() => {

@@ -17,6 +17,7 @@ use runledger_projection::dead_letters::{DeadLetters, DeadStream, Filter, Redriv
 use runledger_projection::{ApplyError, Error, ReadOptions, Reader};
 use runledger_proto::encode;
 use runledger_testkit::eventually;
+use sqlx::{AssertSqlSafe, Executor as _};
 use uuid::Uuid;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -286,6 +287,56 @@ async fn what_was_skipped_stays_out_of_a_generation_that_could_apply_it() {
     world.caught_up(SOON).await;
     worker.stop().await.expect("a clean stop");
     assert_eq!(world.seen_of(SICK).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redriving_waits_for_the_batch_that_parks_one_more() {
+    let world = World::new().await;
+    let facts: Vec<Entry> = (0..4).map(|_| fact(SICK)).collect();
+    world.refuse(id(&facts[0])).await;
+    let worker = world.spawn("worker");
+    world.append(facts[..3].to_vec()).await;
+    world.caught_up(SOON).await;
+    worker.stop().await.expect("a clean stop");
+    world.accept(id(&facts[0])).await;
+    let last = position(&world.append(facts[3..].to_vec()).await[0]);
+    // What a batch with the last of them does, held just before its end.
+    let mut batch = world.writer.begin().await.unwrap();
+    let statements = [
+        format!(
+            "UPDATE cursors SET next_offset = next_offset + 1, parked_records = parked_records + 1 WHERE partition = {}",
+            last.partition.number
+        ),
+        format!("INSERT INTO kept VALUES ('{}')", id(&facts[3])),
+        format!(
+            "INSERT INTO parked (generation, family, partition, log_offset, incarnation, stream_digest, stream_key,
+                                 type_name, standing, parked_at)
+             SELECT generation, family, partition, {}, incarnation, stream_digest, stream_key, type_name, 'first', now()
+               FROM parked LIMIT 1",
+            last.offset
+        ),
+    ];
+    for statement in statements {
+        batch.execute(AssertSqlSafe(statement)).await.unwrap();
+    }
+    let ending = async {
+        eventually(SOON, || async {
+            let waits: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')",
+            )
+            .fetch_one(&world.writer)
+            .await
+            .unwrap();
+            if waits { Ok(()) } else { Err("nobody waits") }
+        })
+        .await;
+        batch.commit().await.unwrap();
+    };
+    let (redriven, ()) = tokio::join!(redrive(&world, false), ending);
+    assert_eq!(redriven.applied, 4);
+    assert_eq!(world.seen_of(SICK).await, ids(&facts));
+    assert_eq!(world.parked_by_the_cursors().await, 0);
+    assert_eq!(world.parked().await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,6 +83,11 @@ impl Batch {
         self.items.push(item);
     }
 
+    /// Whether a fact of it tells `projection` to leave a record out.
+    pub(super) fn has_orders(&self, projection: &str) -> bool {
+        self.items.iter().any(|item| item.orders(projection))
+    }
+
     /// Continues the trace of each record that has one, as a span of its own with a link to the batch.
     pub(super) fn trace(&self, span: &Span) {
         for (index, trace) in &self.traces {
