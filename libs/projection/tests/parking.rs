@@ -1,4 +1,9 @@
 //! Streams that are parked, redriven and skipped, over the twin of the log and a real Postgres.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "test support: a failure is a panic"
+)]
 
 mod probe;
 

@@ -92,7 +92,7 @@ struct Worker {
 
 impl Worker {
     /// Members of one group share the partitions; groups know nothing of each other.
-    fn spawn(log: &Memory, pool: &PgPool, projection: impl Projection + Sync, group: &str) -> Self {
+    fn spawn(log: &Memory, pool: &PgPool, projection: impl Projection, group: &str) -> Self {
         static MEMBERS: AtomicU32 = AtomicU32::new(0);
         let options = Options {
             name: group.into(),
