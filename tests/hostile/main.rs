@@ -11,6 +11,10 @@ mod effort;
 mod growing;
 mod parsers;
 
+use std::fs;
+use std::panic::{catch_unwind, resume_unwind};
+use std::path::Path;
+
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -22,9 +26,19 @@ use parsers::PARSERS;
 fn every_parser_survives_every_file() {
     let corpus = corpus();
     assert!(corpus.len() >= 40, "the corpus is gone: {}", corpus.len());
+    for (name, bytes) in corpus {
+        try_all_on(bytes, name);
+    }
+}
+
+/// Leaves the bytes that did harm, for the corpus, in `hostile.bin` in the target directory's `tmp`.
+fn try_all_on(bytes: &[u8], what: &str) {
     for parser in PARSERS {
-        for (name, bytes) in corpus {
-            parser.try_on(bytes, name);
+        let tried = catch_unwind(|| parser.try_on(bytes, what));
+        if let Err(panic) = tried {
+            let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hostile.bin");
+            fs::write(file, bytes).expect("a file for what did harm");
+            resume_unwind(panic);
         }
     }
 }
@@ -96,22 +110,16 @@ proptest! {
         let corpus = corpus();
         let (name, bytes) = &corpus[file.index(corpus.len())];
         let bytes = changes.iter().fold(bytes.clone(), |bytes, change| changed(bytes, change, corpus));
-        for parser in PARSERS {
-            parser.try_on(&bytes, name);
-        }
+        try_all_on(&bytes, name);
     }
 
     #[test]
     fn every_parser_survives_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-        for parser in PARSERS {
-            parser.try_on(&bytes, "any bytes");
-        }
+        try_all_on(&bytes, "any bytes");
     }
 
     #[test]
     fn every_parser_survives_any_text(text in "\\PC{0,200}") {
-        for parser in PARSERS {
-            parser.try_on(text.as_bytes(), "any text");
-        }
+        try_all_on(text.as_bytes(), "any text");
     }
 }
