@@ -1,4 +1,5 @@
 //! Streams that are parked, redriven and skipped, over the twin of the log and a real Postgres.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod probe;
 
