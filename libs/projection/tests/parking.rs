@@ -1,9 +1,5 @@
 //! Streams that are parked, redriven and skipped, over the twin of the log and a real Postgres.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "test support: a failure is a panic"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod probe;
 
@@ -324,10 +320,12 @@ async fn redriving_waits_for_the_batch_that_parks_one_more() {
     for statement in statements {
         batch.execute(AssertSqlSafe(statement)).await.unwrap();
     }
+    // It waits for the cursor, before it looks at what is parked: afterwards would be too late.
     let ending = async {
         eventually(SOON, || async {
             let waits: bool = sqlx::query_scalar(
-                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')",
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+                 AND query LIKE '%FROM cursors%FOR UPDATE%')",
             )
             .fetch_one(&world.writer)
             .await

@@ -21,7 +21,7 @@ use crate::world::{World, append, credential, expect, id, started};
 fn position(result: &AppendResult) -> Position {
     match &result.outcome {
         Some(Outcome::Accepted(accepted)) => accepted.position.clone().expect("a position"),
-        other => panic!("{other:?}"),
+        other => unreachable!("not accepted: {other:?}"),
     }
 }
 
