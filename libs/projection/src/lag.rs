@@ -61,3 +61,18 @@ impl Lag {
 fn age(at: Timestamp, now: Timestamp) -> Duration {
     (now - at).to_std().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use runledger_domain::time::{Clock as _, SystemClock};
+
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_age_below_zero() {
+        let now = SystemClock.now();
+        let hour = Duration::from_secs(3_600);
+        assert_eq!(age(now - hour, now), hour);
+        assert_eq!(age(now + hour, now), Duration::ZERO);
+    }
+}

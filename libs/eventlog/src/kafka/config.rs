@@ -127,6 +127,9 @@ impl Config {
             .set("bootstrap.servers", self.brokers.trim())
             .set("client.id", "runledger")
             .set("reconnect.backoff.max.ms", "2000")
+            // A broker that shuts down says that there is none, and the client believes it: without
+            // this it would look at the bootstrap addresses again after five minutes.
+            .set("metadata.recovery.rebootstrap.trigger.ms", "5000")
             .set("socket.keepalive.enable", "true")
             .set("log.connection.close", "false");
         config

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use runledger_domain::log::{Family, Kind, Record};
 use runledger_domain::scope::Scope;
 use runledger_eventlog::memory::Fault;
@@ -14,8 +15,8 @@ use tokio::time::Instant;
 use tonic::{Code, Request};
 
 use crate::world::{
-    Doors, Held, World, append, batch, credential, expect, id, memory, now, progressed, started,
-    words,
+    Doors, Held, SetByHand, World, append, batch, credential, expect, id, memory, now, progressed,
+    started, words,
 };
 
 #[tokio::test]
@@ -216,4 +217,41 @@ async fn the_answer_comes_before_the_callers_deadline() {
     );
     assert!(begun.elapsed() < patience);
     assert_eq!(doors.came(), 1);
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_changes_neither_the_order_nor_what_a_retry_is() {
+    let clock = Arc::new(SetByHand::default());
+    let world = World::by_the_clock(Arc::new(memory().await), Arc::clone(&clock) as _).await;
+    let mut client = world.runs(world.agent()).await;
+    let first = started(1, "r-1");
+    // Back as far as callers' clocks may be ahead of ours, then a year ahead.
+    let jumps = [0, -5, 60 * 24 * 365];
+    for (number, minutes) in (2..).zip(jumps) {
+        clock.set(minutes);
+        let facts = vec![first.clone(), progressed(number, "r-1", "on")];
+        let answer = append(&mut client, facts).await.unwrap();
+        assert_eq!(words(&answer.results), ["accepted", "accepted"]);
+    }
+    let records = world.records(Family::Run).await;
+    let ids: Vec<String> = records.iter().map(|record| record.id.to_string()).collect();
+    assert_eq!(ids, [1, 2, 1, 3, 1, 4].map(id), "as they were appended");
+    for (record, minutes) in records.iter().zip(jumps.iter().flat_map(|one| [one; 2])) {
+        assert_eq!(record.recorded_at, now() + TimeDelta::minutes(*minutes));
+        assert_eq!(record.occurred_at, now());
+    }
+    let digests: Vec<_> = records
+        .iter()
+        .step_by(2)
+        .map(|one| one.request_digest)
+        .collect();
+    assert_eq!(digests, [digests[0]; 3], "the same fact, whenever it comes");
+    // Further back, what happens now lies too far ahead: refused, by name.
+    clock.set(-6);
+    let answer = append(&mut client, vec![first]).await.unwrap();
+    assert!(
+        words(&answer.results)[0].contains("occurred_at"),
+        "{answer:?}"
+    );
+    assert_eq!(world.records(Family::Run).await.len(), 6);
 }

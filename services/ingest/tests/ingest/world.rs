@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta};
 use runledger_domain::digest;
 use runledger_domain::ids::{KeyId, PrincipalId, TenantId};
 use runledger_domain::log::{Family, Genesis, Partition, Record};
@@ -47,6 +48,22 @@ impl Clock for Still {
     }
 }
 
+/// A clock that is set by hand: how many minutes it is ahead of [`now`].
+#[derive(Default)]
+pub(crate) struct SetByHand(AtomicI64);
+
+impl SetByHand {
+    pub(crate) fn set(&self, minutes: i64) {
+        self.0.store(minutes, Ordering::SeqCst);
+    }
+}
+
+impl Clock for SetByHand {
+    fn now(&self) -> Timestamp {
+        now() + TimeDelta::minutes(self.0.load(Ordering::SeqCst))
+    }
+}
+
 /// A served role over some log.
 pub(crate) struct World<L = Memory> {
     pub(crate) log: Arc<L>,
@@ -71,6 +88,10 @@ impl World {
 
 impl<L: Log> World<L> {
     pub(crate) async fn over(log: Arc<L>) -> Self {
+        Self::by_the_clock(log, Arc::new(Still)).await
+    }
+
+    pub(crate) async fn by_the_clock(log: Arc<L>, clock: Arc<dyn Clock>) -> Self {
         let directory = Arc::new(Known::default());
         let address = || "127.0.0.1:0".to_owned();
         let environment = [
@@ -92,7 +113,7 @@ impl<L: Log> World<L> {
             &config,
             Arc::clone(&log) as _,
             authenticator,
-            Arc::new(Still),
+            clock,
             &mut supervisor,
         );
         let addresses = served.await.expect("it starts");
@@ -291,13 +312,13 @@ pub(crate) struct Held {
 #[derive(Default)]
 pub(crate) struct Doors {
     waiting: std::sync::Mutex<BTreeMap<usize, tokio::sync::oneshot::Sender<()>>>,
-    came: std::sync::atomic::AtomicUsize,
+    came: AtomicUsize,
 }
 
 impl Doors {
     /// How many appends have come so far.
     pub(crate) fn came(&self) -> usize {
-        self.came.load(std::sync::atomic::Ordering::SeqCst)
+        self.came.load(Ordering::SeqCst)
     }
 
     /// Lets the append through that came as the `number`th, from 0.
@@ -314,10 +335,7 @@ impl Doors {
     fn wait(&self) -> tokio::sync::oneshot::Receiver<()> {
         let (door, opened) = tokio::sync::oneshot::channel();
         let mut waiting = self.waiting.lock().expect("no panic");
-        waiting.insert(
-            self.came.fetch_add(1, std::sync::atomic::Ordering::SeqCst),
-            door,
-        );
+        waiting.insert(self.came.fetch_add(1, Ordering::SeqCst), door);
         opened
     }
 }
