@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use prost::Message as _;
 use runledger_domain::ids::{Incarnation, RecordId};
-use runledger_domain::log::{Genesis, Partition, Position};
+use runledger_domain::log::{Genesis, Partition, Position, Record};
 use runledger_domain::{Fact, log, run};
 use runledger_proto::decode::fields::Path;
 use runledger_proto::decode::{self, Bounds, Reported, Stored};
@@ -9,7 +9,7 @@ use runledger_proto::{encode, log as wire_log, message, run as wire_run, schedul
 use uuid::Uuid;
 
 use crate::any::{any_fact, any_record};
-use crate::samples::{facts, moment, record};
+use crate::samples::{facts, moment, record, record_of_skipped};
 
 /// Sends a fact as a caller would and parses it as ingest would.
 fn report(id: Uuid, fact: &Fact) -> Result<Reported, Vec<runledger_domain::fault::Violation>> {
@@ -112,6 +112,11 @@ proptest! {
         let _either = decode::record(log::Family::Run, &bytes);
         for type_name in types::ALL {
             let _either = decode::payload(type_name, &bytes);
+        }
+        let skipped = Record { payload: bytes.clone(), ..record_of_skipped() };
+        let _either = decode::skipped(&skipped);
+        if let Ok(asked) = runledger_proto::log::v1::SkipRequest::decode(bytes.as_slice()) {
+            let _either = decode::skip(asked, Path::ROOT);
         }
     }
 
