@@ -452,9 +452,7 @@ impl<P: Projection> Worker<P> {
     /// One transaction. `sifting`: the batch was refused whole.
     async fn attempt(&mut self, batch: &Batch, sifting: bool) -> Result<Attempted, ApplyError> {
         let begun = tokio::time::Instant::now();
-        let mut tx = self
-            .pool
-            .begin()
+        let mut tx = runledger_postgres::begin(&self.pool)
             .await
             .map_err(ApplyError::database("begin"))?;
         let guarded = store::guard(&mut tx, self.generation, &batch.before, &batch.after)

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::{Gauge, gauge};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use runledger_domain::ids::Incarnation;
-use runledger_domain::log::{Family, Partition};
+use runledger_domain::log::Partition;
 
 use super::FOLLOWING;
 use super::core::{Core, Seldom};
@@ -32,6 +32,10 @@ const GLANCE: Duration = Duration::from_millis(20);
 /// How long a partition that was given up is left alone, and between two tries after trouble.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How often within how long a member that is fenced joins again.
+const FENCED_MAX: usize = 3;
+const FENCED_WITHIN: Duration = Duration::from_secs(60);
+
 pub(super) fn subscribe(
     core: &Arc<Core>,
     options: SubscriptionOptions,
@@ -47,6 +51,7 @@ pub(super) fn subscribe(
     let member = Member {
         core: Arc::clone(core),
         membership,
+        fenced: Vec::new(),
         glanced: Instant::now(),
         held: false,
         fetcher,
@@ -57,10 +62,11 @@ pub(super) fn subscribe(
         retry_at: Instant::now(),
         paused: gauge!("eventlog_paused_partitions", "group" => options.group.clone()),
         seldom: Seldom::default(),
+        options,
     };
     std::thread::Builder::new()
         .name("log-poll".into())
-        .spawn(move || member.run(&options.families))
+        .spawn(move || member.run())
         .map_err(|error| refused(error.into()))?;
     Ok(Subscription::new(shared, Box::new(Handle(desk))))
 }
@@ -80,7 +86,10 @@ enum Fetch {
 
 struct Member {
     core: Arc<Core>,
+    options: SubscriptionOptions,
     membership: Membership,
+    /// When it was fenced of late; no more than [`FENCED_MAX`] and one.
+    fenced: Vec<Instant>,
     /// When the group was last looked at.
     glanced: Instant,
     /// The group is between two deals.
@@ -110,8 +119,8 @@ impl From<Error> for End {
 }
 
 impl Member {
-    fn run(mut self, families: &[Family]) {
-        let mut done = self.join(families);
+    fn run(mut self) {
+        let mut done = self.join();
         while done.is_ok() {
             done = self.turn();
         }
@@ -126,17 +135,21 @@ impl Member {
     }
 
     /// Reads the Genesis of every family afresh, waiting for Kafka if need be, then joins.
-    fn join(&mut self, families: &[Family]) -> Result<(), End> {
-        for family in families {
-            while let Err(error) = self.core.load_genesis(*family) {
+    fn join(&mut self) -> Result<(), End> {
+        for family in self.options.families.clone() {
+            while let Err(error) = self.core.load_genesis(family) {
                 self.weather(error)?;
                 if !self.desk.rest(PAUSE) {
                     return Err(End::Dropped);
                 }
             }
         }
+        self.join_group()
+    }
+
+    fn join_group(&self) -> Result<(), End> {
+        let families = self.options.families.iter();
         let topics: Vec<&str> = families
-            .iter()
             .map(|family| self.core.topics.name(*family))
             .collect();
         self.membership
@@ -215,8 +228,27 @@ impl Member {
             }
             Ok(Some(Said::Dealt(dealt))) => self.follow_deal(&dealt),
             Ok(None) => Ok(()),
+            Err(error) if is_fenced(&error) => self.rejoin(error),
             Err(error) => self.judge(error),
         }
+    }
+
+    /// Joins anew as the same member. While a broker comes back, a join whose answer was lost is sent
+    /// again, and the second fences the first: the same member. Two processes of one name fence each
+    /// other too, again and again; that is for a person to mend.
+    fn rejoin(&mut self, error: KafkaError) -> Result<(), End> {
+        let now = Instant::now();
+        self.fenced
+            .retain(|at| now.duration_since(*at) < FENCED_WITHIN);
+        self.fenced.push(now);
+        if self.fenced.len() > FENCED_MAX {
+            return self.judge(error);
+        }
+        tracing::warn!(%error, "another has joined under this member's name; joining again");
+        self.hold(true);
+        self.membership = Membership::new(&self.core, &self.options)
+            .map_err(|error| fault(FOLLOWING, "", error))?;
+        self.join_group()
     }
 
     /// Lets go of what is no longer this member's, and takes up what is new. What stays is not
@@ -436,6 +468,11 @@ impl Member {
         }
         Ok(())
     }
+}
+
+/// Another has joined the group under this member's name.
+fn is_fenced(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId)
 }
 
 /// Queues a message; answers with its partition when that is full now.

@@ -17,7 +17,6 @@ use uuid::Uuid;
 
 use crate::world::{World, append, credential, expect, id, started};
 
-#[expect(clippy::panic, reason = "a test's helper")]
 fn position(result: &AppendResult) -> Position {
     match &result.outcome {
         Some(Outcome::Accepted(accepted)) => accepted.position.clone().expect("a position"),
