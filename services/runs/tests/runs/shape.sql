@@ -1,7 +1,8 @@
--- What the tables of schema $1 are made of, a line each, without the schema's name.
+-- What the tables of schema $1 are made of, a line each, without the schema's name. Books aside:
+-- those of all generations lie together.
 WITH tables AS (
     SELECT c.* FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE n.nspname = $1 AND c.relkind = 'r'
+     WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relname <> 'parked'
        AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id')
 )
 SELECT line FROM (
