@@ -259,9 +259,7 @@ impl Tail {
         if self.stopping.is_cancelled() {
             return Err(stopping());
         }
-        if self.checked_at.elapsed() >= KEY_CHECK {
-            self.checked_at = check_key(&self.api, &self.headers, self.scope).await?;
-        }
+        self.checked_at = check_key(&self.api, &self.headers, self.scope).await?;
         Ok(())
     }
 }
