@@ -34,7 +34,7 @@ const ROUND_ITEMS: u32 = 200;
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
 const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
-/// How often the key is looked at again, whatever else happens: revoked means within a second, and
+/// How often the key of a quiet tail is looked at again: revoked means within a second, and
 /// what the look finds may be as old as an answer of the directory that is still used.
 const KEY_CHECK: Duration = Duration::from_millis(200);
 
