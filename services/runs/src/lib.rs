@@ -15,7 +15,7 @@ mod upkeep;
 
 pub use api::Options as ApiOptions;
 pub use config::{API_DEFAULTS, ApiConfig, PROJECTOR_DEFAULTS, ProjectorConfig};
-pub use projector::{FAMILIES, Runs};
+pub use projector::{FAMILIES, Runs, TABLES};
 /// How the read model is built anew and compared.
 pub use runledger_projection::rebuild;
 pub use serve::{

@@ -25,8 +25,8 @@ pub struct Runs {
 /// What this read model reads.
 pub const FAMILIES: &[Family] = &[Family::Run, Family::Schedule, Family::Message];
 
-/// The tables it is made of.
-const TABLES: &[&str] = &[
+/// The tables it is made of, the books aside.
+pub const TABLES: &[&str] = &[
     "records",
     "runs",
     "run_labels",

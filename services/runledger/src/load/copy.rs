@@ -4,21 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::TryStreamExt as _;
+use runledger_runs::TABLES;
 use sqlx::postgres::{PgConnection, PgPoolCopyExt as _};
 use sqlx::{AssertSqlSafe, PgPool, Row as _};
 
-/// The tables that hold data of the read model; the rest is book-keeping.
-const TABLES: &[&str] = &[
-    "records",
-    "runs",
-    "run_labels",
-    "steps",
-    "tool_calls",
-    "usage_totals",
-    "messages",
-    "occurrences",
-];
-/// The widest of them.
+/// The widest table of the read model.
 const WIDEST: &str = "runs.records";
 
 /// Rows of the read model, all tables together.

@@ -11,7 +11,7 @@ use runledger_domain::time::SystemClock;
 use runledger_eventlog::Log;
 use runledger_projection::dead_letters::{DeadLetters, Filter};
 use runledger_proto::run::v1::GetRunRequest;
-use runledger_runs::Runs;
+use runledger_runs::{Runs, TABLES};
 use runledger_service::status::reason;
 use runledger_testkit::eventually;
 use sqlx::{AssertSqlSafe, Executor, PgPool};
@@ -20,7 +20,6 @@ use tonic::Code;
 use crate::facts::{
     call_end, call_start, end, message, progress, record, scope, start, step_end, step_start, usage,
 };
-use crate::read_model::TABLES;
 use crate::refusals::fetch;
 use crate::world::{World, at_least};
 

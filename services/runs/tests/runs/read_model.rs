@@ -11,7 +11,7 @@ use runledger_domain::log::{Partition, Position, Record, Stream, partition_of};
 use runledger_domain::run::{Outcome, Phase, WorkStatus};
 use runledger_domain::scope::Scope;
 use runledger_projection::{Applied, Kept, Projection};
-use runledger_runs::Runs;
+use runledger_runs::{Runs, TABLES};
 use runledger_testkit::Database;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
@@ -22,16 +22,6 @@ use crate::facts::{
 };
 
 const PARTITIONS: u32 = 3;
-pub(crate) const TABLES: [&str; 8] = [
-    "records",
-    "runs",
-    "run_labels",
-    "steps",
-    "tool_calls",
-    "usage_totals",
-    "messages",
-    "occurrences",
-];
 
 /// What happens: a fact under an id; a copy has the id of an earlier one.
 #[derive(Clone, Debug)]
@@ -152,7 +142,7 @@ async fn apply_interleaved(
 /// All rows of a tenant but for the tenant, as text.
 async fn dump(pool: &PgPool, scope: Scope) -> BTreeMap<&'static str, Vec<String>> {
     let mut tables = BTreeMap::new();
-    for table in TABLES {
+    for table in TABLES.iter().copied() {
         let sql = format!(
             "SELECT (to_jsonb(t) - 'tenant_id')::text AS row FROM runs.{table} t WHERE tenant_id = $1 ORDER BY row"
         );

@@ -214,14 +214,9 @@ async fn execute(admin: &PgPool, sql: &str) {
         .unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn verify_names_the_first_thing_that_is_not_what_the_log_says() {
-    let world = World::new().await;
-    let token = live(&world, 0, 20).await;
-    read(&world, &token, "r19").await;
-    let upkeep = upkeep(&world);
+/// Stops both roles and waits for what the projector leaves: a checkpoint of every partition.
+async fn stopped(world: &World) -> PgPool {
     let admin = world.database.admin();
-    // At its stop the projector leaves a checkpoint of every partition.
     world.stopper().cancel();
     runledger_testkit::eventually(std::time::Duration::from_secs(10), || async {
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM runs.checkpoints")
@@ -235,6 +230,16 @@ async fn verify_names_the_first_thing_that_is_not_what_the_log_says() {
         }
     })
     .await;
+    admin
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_names_the_first_thing_that_is_not_what_the_log_says() {
+    let world = World::new().await;
+    let token = live(&world, 0, 20).await;
+    read(&world, &token, "r19").await;
+    let upkeep = upkeep(&world);
+    let admin = stopped(&world).await;
     assert_whole(&upkeep.verify().await.unwrap());
     for (deed, undo, expected) in DEEDS {
         execute(&admin, deed).await;
@@ -303,20 +308,7 @@ async fn verify_names_cursors_and_checkpoints_that_the_log_does_not_bear_out() {
     let token = live(&world, 0, 20).await;
     read(&world, &token, "r19").await;
     let upkeep = upkeep(&world);
-    let admin = world.database.admin();
-    world.stopper().cancel();
-    runledger_testkit::eventually(std::time::Duration::from_secs(10), || async {
-        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM runs.checkpoints")
-            .fetch_one(&admin)
-            .await
-            .unwrap();
-        if left >= 9 {
-            Ok(())
-        } else {
-            Err(format!("{left} checkpoints"))
-        }
-    })
-    .await;
+    let admin = stopped(&world).await;
     execute(&admin, "CREATE TABLE cursors_aside AS SELECT * FROM runs.cursors; CREATE TABLE checkpoints_aside AS SELECT * FROM runs.checkpoints").await;
     for (deed, what) in deeds {
         execute(&admin, deed).await;

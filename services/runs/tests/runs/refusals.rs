@@ -255,16 +255,7 @@ async fn row_level_security_holds_without_the_statements() {
         .await
         .unwrap();
     let reader = world.database.pool("runledger_runs_reader", "runs");
-    for table in [
-        "records",
-        "runs",
-        "run_labels",
-        "steps",
-        "tool_calls",
-        "usage_totals",
-        "messages",
-        "occurrences",
-    ] {
+    for table in runledger_runs::TABLES {
         let count = format!("SELECT count(*) FROM {table}");
         let without_scope: i64 = sqlx::query_scalar(AssertSqlSafe(count.clone()))
             .fetch_one(&reader)
