@@ -81,9 +81,11 @@ proof: setup ## the long stories, in a release build; last, what faults under lo
 	@RUNLEDGER_PROOF=full cargo test --locked --release -p runledger-tests --test faults
 	@cat $(TARGET)/tmp/faults.txt
 
-bench: setup ## the load figures of this machine
+FIGURES ?= all
+
+bench: setup ## the figures of this machine; FIGURES=load or rebuild: a part of them
 	cargo build --locked --release --bin runledger
-	@deploy/dev/bench
+	@deploy/dev/bench $(FIGURES)
 
 clean: ## stop both stacks; delete their data, the fetched tools and what was built
 	@$(STACKS) wipe dev

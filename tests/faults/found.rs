@@ -8,37 +8,42 @@ use uuid::Uuid;
 
 use crate::check::{CallRow, Checker, Counts, PartRow, RecordRow, RunRow};
 
-/// Puts every row into the checker, one at a time.
+/// Puts every row of the generation that is served into the checker, one at a time.
 pub(crate) async fn read(database: &PgPool, checker: &mut Checker<'_>) -> Result<(), sqlx::Error> {
+    let mut database = database.acquire().await?;
+    let database = &mut *database;
+    sqlx::query("SELECT set_config('search_path', search_path, false) FROM runs.active_generation")
+        .execute(&mut *database)
+        .await?;
     let mut rows = sqlx::query_as::<_, Record>(
         "SELECT tenant_id, mode, stream, record_id, run_id, family, partition, log_offset, late, conflicts
-           FROM runs.records",
+           FROM records",
     )
-    .fetch(database);
+    .fetch(&mut *database);
     while let Some(row) = rows.try_next().await? {
         checker.record(&row.into());
     }
     drop(rows);
     let mut rows = sqlx::query_as::<_, Call>(
-        "SELECT tenant_id, mode, run_id, tool_call_id, started_record, ended_record FROM runs.tool_calls",
+        "SELECT tenant_id, mode, run_id, tool_call_id, started_record, ended_record FROM tool_calls",
     )
-    .fetch(database);
+    .fetch(&mut *database);
     while let Some(row) = rows.try_next().await? {
         checker.call(&row.into());
     }
     drop(rows);
     let mut rows = sqlx::query_as::<_, Part>(
-        "SELECT tenant_id, mode, conversation_id AS belongs_to, message_id AS part_id, record_id FROM runs.messages",
+        "SELECT tenant_id, mode, conversation_id AS belongs_to, message_id AS part_id, record_id FROM messages",
     )
-    .fetch(database);
+    .fetch(&mut *database);
     while let Some(row) = rows.try_next().await? {
         checker.message(&row.into());
     }
     drop(rows);
     let mut rows = sqlx::query_as::<_, Part>(
-        "SELECT tenant_id, mode, schedule_id AS belongs_to, NULL AS part_id, record_id FROM runs.occurrences",
+        "SELECT tenant_id, mode, schedule_id AS belongs_to, NULL AS part_id, record_id FROM occurrences",
     )
-    .fetch(database);
+    .fetch(&mut *database);
     while let Some(row) = rows.try_next().await? {
         checker.occurrence(&row.into());
     }
@@ -48,9 +53,9 @@ pub(crate) async fn read(database: &PgPool, checker: &mut Checker<'_>) -> Result
         "SELECT tenant_id, mode, run_id, started_record, ended_record, conflicts,
                 tool_calls, failed_tool_calls, messages, late_facts,
                 coalesce(u.records, 0) AS uses, coalesce(u.quantity, 0) AS used
-           FROM runs.runs LEFT JOIN runs.usage_totals u USING (tenant_id, mode, run_id)",
+           FROM runs LEFT JOIN usage_totals u USING (tenant_id, mode, run_id)",
     )
-    .fetch(database);
+    .fetch(&mut *database);
     while let Some(row) = rows.try_next().await? {
         checker.run(&row.into());
     }

@@ -68,10 +68,10 @@ async fn every_promise_outlives_every_fault() {
     stage.settle().await;
     at(began, "the read model holds all of the log");
     stage.installation.assert_unharmed();
+    history.surprises.extend(rebuilt(&stage, began).await);
     history.surprises.extend(stage.complaints());
     let verdict = judge(&stage, &history).await;
     at(began, "the history is judged");
-    // Once the binary can verify and rebuild, that both agree with this verdict belongs here.
     conclude(&table, &stage, &history, &verdict, spent);
     assert!(
         verdict.is_kept(),
@@ -111,7 +111,22 @@ async fn settled(probe: &mut Probe, began: Instant) -> Duration {
     took
 }
 
-/// Compares what the clients were told with what is there.
+/// Verifies the read model and builds it anew, as people do; what they would have been told if it
+/// were not what the log says. What the rebuild has made is served afterwards.
+async fn rebuilt(stage: &Stage, began: Instant) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (number, command) in [["verify", "runs"], ["rebuild", "runs"]].iter().enumerate() {
+        let number = u32::try_from(number).expect("a small number");
+        let (succeeded, said) = stage.installation.command(number, command).await;
+        at(began, said.trim_end());
+        if !succeeded {
+            complaints.push(format!("{command:?}: {said}"));
+        }
+    }
+    complaints
+}
+
+/// Compares what the clients were told with what is served.
 async fn judge(stage: &Stage, history: &History) -> Verdict {
     let mut checker = Checker::new(history);
     let database = stage.installation.database.admin();

@@ -12,8 +12,8 @@ pub(crate) use dead_letters::{
     DeadLetters, DeadLettersCommand, DeadList, DeadRedrive, DeadShow, DeadSkip, WhichStreams,
 };
 pub(crate) use people::{
-    Demo, Import, Keys, KeysCommand, KillSwitch, Lag, Load, Model, Reading, Rebuild, RunsList,
-    RunsShow, RunsTail, Server, Tenants, TenantsCommand, Turn, Verify, WhichTenant,
+    Demo, Figures, Import, Keys, KeysCommand, KillSwitch, Lag, Load, Model, Reading, Rebuild,
+    RunsList, RunsShow, RunsTail, Server, Tenants, TenantsCommand, Turn, Verify, WhichTenant,
 };
 
 /// The ledger under an AI-agent platform.

@@ -25,8 +25,8 @@ pub(crate) async fn run(args: &cli::Load) -> anyhow::Result<()> {
     if let Some(address) = args.serve_nothing {
         return nothing::serve(address).await;
     }
-    if args.figures {
-        return figures::run(args).await;
+    if args.figures.is_some() {
+        return Box::pin(figures::run(args)).await;
     }
     let remote = Remote::resolve(&args.server)?;
     for url in [&remote.endpoints.ingest, &remote.endpoints.runs] {

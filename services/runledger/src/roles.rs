@@ -112,3 +112,32 @@ pub(crate) async fn migrate(role: &Role) -> anyhow::Result<()> {
     tracing::info!("database and topics are up to date");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_environment_serves_every_role() {
+        let roles = [
+            migrate::DEFAULTS,
+            runledger_directory::DEFAULTS,
+            runledger_ingest::DEFAULTS,
+            runledger_runs::PROJECTOR_DEFAULTS,
+            runledger_runs::API_DEFAULTS,
+            runledger_runs::UPKEEP_DEFAULTS,
+        ];
+        let tables = roles.map(|defaults| defaults.parse::<toml::Table>().unwrap());
+        for section in tables.iter().flat_map(toml::Table::keys) {
+            let variable = format!("RUNLEDGER_{}__ANY", section.to_uppercase());
+            for defaults in roles {
+                let source = Source {
+                    defaults,
+                    file: None,
+                };
+                let variables = [(variable.clone(), "1".to_owned())];
+                config::load_with::<toml::Table>(source, variables).unwrap();
+            }
+        }
+    }
+}

@@ -344,9 +344,17 @@ pub(crate) struct Load {
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) check_every: u64,
     /// The figures of the README: starts every role in a process of its own on fresh topics and a
-    /// fresh database of the dev stack, measures pairs in turn, prints Markdown, takes three minutes
-    #[arg(long, conflicts_with_all = ["rate", "duration", "batch", "records_max", "check_every"])]
-    pub(crate) figures: bool,
+    /// fresh database of the dev stack, measures pairs in turn, prints Markdown, takes ten minutes
+    #[arg(
+        long,
+        value_name = "WHICH",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "all",
+        conflicts_with_all = ["rate", "duration", "batch", "records_max", "check_every"]
+    )]
+    pub(crate) figures: Option<Figures>,
     /// What --figures compares with: a server whose appends do nothing
     #[arg(long, hide = true, value_name = "ADDRESS")]
     pub(crate) serve_nothing: Option<SocketAddr>,
@@ -362,6 +370,16 @@ pub(crate) struct Load {
     pub(crate) admin_postgres: SecretString,
     #[command(flatten)]
     pub(crate) server: Server,
+}
+
+/// Which figures are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Figures {
+    All,
+    /// Appending, projecting, reading
+    Load,
+    /// Building the read model anew
+    Rebuild,
 }
 
 /// A time span: `500ms`, `10s`, `5m`, `24h`, `2d`.

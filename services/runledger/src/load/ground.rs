@@ -98,6 +98,12 @@ impl Ground {
         role(&self.name, &["runs", "projector"], None, &self.folder)
     }
 
+    /// A command that builds or verifies the read model, to its end.
+    pub(super) async fn upkeep(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let ended = role(&self.name, arguments, None, &self.folder)?.succeeds();
+        ended.await.with_context(|| arguments.join(" "))
+    }
+
     /// Clients whose appends go to a server that does nothing.
     pub(super) async fn nothing(&self) -> anyhow::Result<(Process, Remote)> {
         let address = free_address().await?;
@@ -155,6 +161,7 @@ fn role(
         ("RUNLEDGER_KAFKA__PREFIX", house.to_owned()),
         ("RUNLEDGER_DATABASE__DATABASE", house.to_owned()),
         ("RUNLEDGER_KEYS__DATABASE", house.to_owned()),
+        ("RUNLEDGER_OWNER__DATABASE", house.to_owned()),
     ];
     match address {
         Some(address) => environment.push(("RUNLEDGER_SERVER__LISTEN", address.to_string())),

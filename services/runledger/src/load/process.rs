@@ -58,6 +58,13 @@ impl Process {
         Ok(())
     }
 
+    /// Waits until it has done its work.
+    pub(super) async fn succeeds(mut self) -> anyhow::Result<()> {
+        let status = self.0.wait().await?;
+        anyhow::ensure!(status.success(), "ended with {status}");
+        Ok(())
+    }
+
     /// Ends it at once: whatever it was doing, its state is in the log and the database.
     pub(super) async fn end(mut self) -> anyhow::Result<()> {
         self.0.kill().await.context("ending a process")
