@@ -24,6 +24,7 @@ mod consumer;
 mod core;
 mod create;
 mod fetcher;
+mod listener;
 mod membership;
 mod orders;
 mod producer;

@@ -4,22 +4,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
-use rdkafka::{ClientContext, TopicPartitionList};
 use runledger_domain::log::Partition;
 
 use super::FOLLOWING;
-use super::core::{Core, Seldom};
+use super::core::Core;
+use super::listener::Listener;
 use super::reader::{add, fault};
 use crate::error::Error;
 use crate::subscription::SubscriptionOptions;
 
 pub(super) struct Fetcher {
     core: Arc<Core>,
-    consumer: BaseConsumer<Context>,
+    consumer: BaseConsumer<Listener>,
 }
 
 impl Fetcher {
@@ -27,7 +28,7 @@ impl Fetcher {
         let config = core.config.fetcher(options);
         Ok(Self {
             core: Arc::clone(core),
-            consumer: BaseConsumer::from_config_and_context(&config, Context::default())?,
+            consumer: BaseConsumer::from_config_and_context(&config, Listener::default())?,
         })
     }
 
@@ -66,7 +67,7 @@ impl Fetcher {
         &self,
         partition: Partition,
         offset: u64,
-        order: impl FnOnce(&BaseConsumer<Context>, &TopicPartitionList) -> KafkaResult<()>,
+        order: impl FnOnce(&BaseConsumer<Listener>, &TopicPartitionList) -> KafkaResult<()>,
     ) -> Result<(), Error> {
         let list = self.list([(partition, offset)])?;
         order(&self.consumer, &list).map_err(|error| self.fault(partition, error))
@@ -113,22 +114,6 @@ impl Fetcher {
         fault(FOLLOWING, self.core.topics.name(partition.family), error)
     }
 }
-
-/// What the client library calls back.
-#[derive(Default)]
-struct Context {
-    seldom: Seldom,
-}
-
-impl ClientContext for Context {
-    fn error(&self, error: KafkaError, reason: &str) {
-        if self.seldom.now() {
-            tracing::warn!(%error, reason, "a subscription has trouble with Kafka");
-        }
-    }
-}
-
-impl ConsumerContext for Context {}
 
 /// The library says Ok to a list whose elements failed.
 fn each(list: &TopicPartitionList) -> KafkaResult<()> {

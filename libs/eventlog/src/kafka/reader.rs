@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use rdkafka::config::FromClientConfig;
+use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message};
@@ -16,6 +16,7 @@ use runledger_domain::log::{Genesis, Partition, Position};
 
 use super::AGAIN;
 use super::config::Config;
+use super::listener::Listener;
 use crate::error::Error;
 use crate::stored::{Headers, Stored};
 use crate::wire;
@@ -25,14 +26,14 @@ const RECORDS: &str = "reading records";
 
 /// A consumer of its own for one question, so that no two questions disturb each other.
 pub(super) struct Reader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Listener>,
     deadline: Instant,
 }
 
 impl Reader {
     pub(super) fn new(config: &Config) -> Result<Self, Error> {
-        let consumer =
-            BaseConsumer::from_config(&config.reader()).map_err(|error| Error::Refused {
+        let consumer = BaseConsumer::from_config_and_context(&config.reader(), Listener::default())
+            .map_err(|error| Error::Refused {
                 doing: "making a Kafka consumer",
                 source: error.into(),
             })?;
