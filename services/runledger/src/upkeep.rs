@@ -107,11 +107,15 @@ async fn shown<T, E>(upkeep: &Upkeep, work: impl Future<Output = Result<T, E>>) 
     }
 }
 
-/// A bar on a terminal, now and then a line elsewhere.
+/// A bar on a terminal, now and then a line elsewhere; in the end, how long each step took.
 struct Display {
     progress: watch::Receiver<Progress>,
     bar: Option<ProgressBar>,
     step: Option<Step>,
+    /// When the step began.
+    since: Instant,
+    /// How long the steps before took, in the order in which they were first taken.
+    took: Vec<(&'static str, Duration)>,
     /// Records applied when the step began.
     base: u64,
     said: Instant,
@@ -133,6 +137,8 @@ impl Display {
             progress,
             bar,
             step: None,
+            since: Instant::now(),
+            took: Vec::new(),
             base: 0,
             said: Instant::now(),
         }
@@ -142,11 +148,12 @@ impl Display {
         let progress = self.progress.borrow_and_update().clone();
         let applied = progress.applied.load(Ordering::Relaxed);
         if self.step != Some(progress.step) {
+            self.leave_step();
             self.step = Some(progress.step);
             self.base = applied;
             if let Some(bar) = &self.bar {
                 bar.reset();
-                bar.set_message(name(progress.step));
+                bar.set_message(say_step(progress.step));
             }
         }
         let done = applied.saturating_sub(self.base);
@@ -157,7 +164,7 @@ impl Display {
             }
             None if self.said.elapsed() >= SAY_EVERY => {
                 self.said = Instant::now();
-                let step = name(progress.step);
+                let step = say_step(progress.step);
                 if progress.missing > 0 {
                     let (done, all) = (count(done), count(progress.missing));
                     say::aside(format_args!("{step}: {done} of {all} records"));
@@ -169,20 +176,45 @@ impl Display {
         }
     }
 
-    fn end(&self) {
+    fn leave_step(&mut self) {
+        let Some(step) = self.step else {
+            return;
+        };
+        let (name, spent) = (name(step), self.since.elapsed());
+        self.since = Instant::now();
+        match self.took.iter_mut().find(|(taken, _)| *taken == name) {
+            Some((_, took)) => *took += spent,
+            None => self.took.push((name, spent)),
+        }
+    }
+
+    fn end(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+        self.leave_step();
+        let took = |(name, took): &(&str, Duration)| format!("{name} {:.1} s", took.as_secs_f64());
+        let steps: Vec<String> = self.took.iter().map(took).collect();
+        if !steps.is_empty() {
+            say::aside(steps.join(", "));
         }
     }
 }
 
-fn name(step: Step) -> String {
+const fn name(step: Step) -> &'static str {
     match step {
-        Step::ReadingLog => "reading the log".to_owned(),
-        Step::Building => "building".to_owned(),
-        Step::Indexing => "making indexes".to_owned(),
-        Step::Comparing(table) => format!("comparing {table}"),
-        Step::Switching => "switching".to_owned(),
+        Step::ReadingLog => "reading the log",
+        Step::Building => "building",
+        Step::Indexing => "making indexes",
+        Step::Comparing(_) => "comparing",
+        Step::Switching => "switching",
+    }
+}
+
+fn say_step(step: Step) -> String {
+    match step {
+        Step::Comparing(table) => format!("{} {table}", name(step)),
+        _ => name(step).to_owned(),
     }
 }
 
