@@ -98,10 +98,11 @@ impl Ground {
         role(&self.name, &["runs", "projector"], None, &self.folder)
     }
 
-    /// A command that builds or verifies the read model, to its end.
-    pub(super) async fn upkeep(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let ended = role(&self.name, arguments, None, &self.folder)?.succeeds();
-        ended.await.with_context(|| arguments.join(" "))
+    /// A command that builds or verifies the read model, to its end; what it said.
+    pub(super) async fn upkeep(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let command = role(&self.name, arguments, None, &self.folder)?;
+        let said = command.succeeds().await;
+        said.with_context(|| arguments.join(" "))
     }
 
     /// Clients whose appends go to a server that does nothing.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -16,7 +16,10 @@ const LISTENS_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// This binary with other arguments. Killed when dropped.
-pub(super) struct Process(Child);
+pub(super) struct Process {
+    child: Child,
+    log: PathBuf,
+}
 
 impl Process {
     /// What it logs is appended to `<folder>/<name>.log`.
@@ -26,10 +29,8 @@ impl Process {
         environment: &[(&str, String)],
         folder: &Path,
     ) -> anyhow::Result<Self> {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(folder.join(format!("{name}.log")))?;
+        let path = folder.join(format!("{name}.log"));
+        let log = File::options().create(true).append(true).open(&path)?;
         let binary = std::env::current_exe().context("the path of this binary")?;
         let child = Command::new(binary)
             .args(arguments)
@@ -40,14 +41,14 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting {name}"))?;
-        Ok(Self(child))
+        Ok(Self { child, log: path })
     }
 
     /// Waits until something listens at `address`; fails when the process ends before that.
     pub(super) async fn listens(&mut self, address: SocketAddr) -> anyhow::Result<()> {
         let deadline = Instant::now() + LISTENS_WITHIN;
         while TcpStream::connect(address).await.is_err() {
-            if let Some(status) = self.0.try_wait()? {
+            if let Some(status) = self.child.try_wait()? {
                 bail!("the process for {address} ended with {status}");
             }
             if Instant::now() > deadline {
@@ -58,16 +59,16 @@ impl Process {
         Ok(())
     }
 
-    /// Waits until it has done its work.
-    pub(super) async fn succeeds(mut self) -> anyhow::Result<()> {
-        let status = self.0.wait().await?;
+    /// Waits until it has done its work; what it said.
+    pub(super) async fn succeeds(mut self) -> anyhow::Result<String> {
+        let status = self.child.wait().await?;
         anyhow::ensure!(status.success(), "ended with {status}");
-        Ok(())
+        Ok(tokio::fs::read_to_string(&self.log).await?)
     }
 
     /// Ends it at once: whatever it was doing, its state is in the log and the database.
     pub(super) async fn end(mut self) -> anyhow::Result<()> {
-        self.0.kill().await.context("ending a process")
+        self.child.kill().await.context("ending a process")
     }
 }
 

@@ -80,8 +80,13 @@ async fn idle(time: Duration) -> anyhow::Result<()> {
 /// Runs a command of this binary to its end.
 async fn command(ground: &Ground, arguments: &[&str]) -> anyhow::Result<Duration> {
     let begin = Instant::now();
-    ground.upkeep(arguments).await?;
-    Ok(begin.elapsed())
+    let said = ground.upkeep(arguments).await?;
+    let took = begin.elapsed();
+    // How long each step took stands before the answer.
+    if let Some(steps) = said.lines().find(|line| line.contains(" s, ")) {
+        say::aside(format_args!("  {}: {steps}", arguments.join(" ")));
+    }
+    Ok(took)
 }
 
 /// What every record costs for the proof that none was left out: its digest, and rolling it on.
