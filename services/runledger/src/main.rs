@@ -53,9 +53,22 @@ async fn main() -> ExitCode {
         }
         Err(error) => {
             say::aside(format_args!("runledger: {error:#}"));
+            if is_unreachable(&error) {
+                say::aside(
+                    "Is Postgres there? `make up` starts the dev stack; --check-config shows where it is looked for.",
+                );
+            }
             ExitCode::FAILURE
         }
     }
+}
+
+/// The pool tries to connect until its time is up, and does not say what stood in its way.
+fn is_unreachable(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<sqlx::Error>())
+        .any(|cause| matches!(cause, sqlx::Error::PoolTimedOut))
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {
