@@ -100,6 +100,9 @@ async fn shown<T, E>(upkeep: &Upkeep, work: impl Future<Output = Result<T, E>>) 
         tokio::select! {
             done = &mut work => {
                 display.end();
+                if done.is_ok() {
+                    display.sum_up();
+                }
                 return done;
             }
             _ = tick.tick() => display.show(),
@@ -188,10 +191,13 @@ impl Display {
         }
     }
 
-    fn end(&mut self) {
+    fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+
+    fn sum_up(&mut self) {
         self.leave_step();
         let took = |(name, took): &(&str, Duration)| format!("{name} {:.1} s", took.as_secs_f64());
         let steps: Vec<String> = self.took.iter().map(took).collect();
