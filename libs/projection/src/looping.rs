@@ -30,6 +30,8 @@ pub(crate) use store::Store;
 pub(crate) use tables::Tables;
 pub(crate) use weather::Weather;
 pub(crate) use worker::{Parts, Worker};
+#[cfg(test)]
+pub(crate) use {batch::Batch, store::Attempted};
 
 /// How long a silent database is listened to. The server ends statements sooner; this is for the
 /// connection that leads nowhere any more.

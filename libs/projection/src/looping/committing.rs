@@ -64,7 +64,9 @@ impl<S: Store> Worker<S> {
                     if self.is_switched().await? {
                         return Ok(());
                     }
-                    self.lose(&attempted.lost, &mut batch);
+                    // Of the batch is kept what is ours.
+                    self.leave(&attempted.lost);
+                    batch.drop_partitions(&attempted.lost);
                 }
                 Err(refused) if refused.is_poison() && !sifting => {
                     warn!(
@@ -127,19 +129,6 @@ impl<S: Store> Worker<S> {
         let frozen = self.weather.outlast("look for a switch", frozen).await?;
         self.switched = frozen.unwrap_or_default();
         Ok(self.switched)
-    }
-
-    /// Other processes own these partitions: leave them, and keep of the batch what is ours.
-    fn lose(&mut self, lost: &[Partition], batch: &mut Batch) {
-        for partition in lost {
-            warn!(%partition, "another process has moved this cursor; leaving the partition");
-            self.owned.remove(partition);
-            self.subscription.give_up(*partition);
-            counter!("runledger_projection_ownership_lost_total", "projection" => self.options.name.clone())
-                .increment(1);
-        }
-        self.count_partitions();
-        batch.drop_partitions(lost);
     }
 
     fn settle(&mut self, batch: Batch, parked: &BTreeMap<Partition, u64>) {

@@ -23,6 +23,11 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Whether its cursors may not move, because another generation is served.
     fn is_frozen(&self) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
+    /// All its cursors.
+    fn standing(
+        &self,
+    ) -> impl Future<Output = Result<BTreeMap<Partition, Cursor>, sqlx::Error>> + Send;
+
     /// The cursors of some partitions; makes those that are missing.
     fn load(
         &self,

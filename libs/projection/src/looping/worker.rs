@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use metrics::gauge;
+use metrics::{counter, gauge};
 use runledger_domain::log::Partition;
 use runledger_domain::time::Clock;
 use runledger_eventlog::{Event, Log, Subscription, SubscriptionOptions};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::letters::Gauges;
 use super::store::Store;
 use super::weather::Weather;
-use super::{End, Error, Goal, Options};
+use super::{End, Error, Goal, Options, PATIENCE};
 use crate::cursor::Cursor;
 use crate::lag::Lag;
 
@@ -143,14 +144,42 @@ impl<S: Store> Worker<S> {
     async fn look_around(&mut self) {
         self.report_lag();
         // No answer is no news: whoever writes hears of it.
-        let frozen = self.store.is_frozen().await;
-        self.switched = frozen.unwrap_or_default();
+        let frozen = timeout(PATIENCE, self.store.is_frozen()).await;
+        self.switched = matches!(frozen, Ok(Ok(true)));
+        if let Ok(Ok(stand)) = timeout(PATIENCE, self.store.standing()).await {
+            self.compare(&stand);
+        }
         if self.log.healthy() {
             self.hint();
             self.weather.clear();
         } else {
             self.weather.cloud();
         }
+    }
+
+    /// Leaves partitions whose cursor stands elsewhere than here. Whoever writes to them would hear
+    /// of it; but where nothing is appended, nobody writes, and a database that was put back would
+    /// stay behind.
+    fn compare(&mut self, stand: &BTreeMap<Partition, Cursor>) {
+        let place = |cursor: &Cursor| (cursor.next_offset, cursor.rolling_hash);
+        let is_elsewhere = |(partition, owned): &(&Partition, &Owned)| {
+            stand.get(partition).map(place) != Some(place(&owned.cursor))
+        };
+        let moved = self.owned.iter().filter(is_elsewhere);
+        let moved: Vec<Partition> = moved.map(|(partition, _)| *partition).collect();
+        self.leave(&moved);
+    }
+
+    /// Leaves partitions that another process owns, or that are to be taken up anew.
+    pub(super) fn leave(&mut self, partitions: &[Partition]) {
+        for partition in partitions {
+            warn!(%partition, "this cursor was moved elsewhere; leaving the partition");
+            self.owned.remove(partition);
+            self.subscription.give_up(*partition);
+            counter!("runledger_projection_ownership_lost_total", "projection" => self.options.name.clone())
+                .increment(1);
+        }
+        self.count_partitions();
     }
 
     pub(super) fn report_lag(&self) {
@@ -220,11 +249,14 @@ impl<S: Store> Worker<S> {
     /// At a stop: where every cursor stands. Best effort, once: the cursor itself is safe already.
     pub(super) async fn checkpoint_all(&self) {
         let cursors: Vec<&Cursor> = self.owned.values().map(|owned| &owned.cursor).collect();
-        if let Err(error) = self.store.checkpoint(&cursors).await {
-            warn!(
+        let written = timeout(PATIENCE, self.store.checkpoint(&cursors));
+        match written.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(
                 error = &error as &dyn std::error::Error,
                 "no checkpoint was written at the stop"
-            );
+            ),
+            Err(_) => warn!("no checkpoint was written at the stop: the database is silent"),
         }
     }
 }
