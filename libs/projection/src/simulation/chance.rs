@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 /// How long what happens by chance goes on happening.
-const TROUBLE: Duration = Duration::from_secs(60);
+const TROUBLE: Duration = Duration::from_secs(30);
 
 /// What is done to the loop, and what of it must be seen to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -183,7 +183,11 @@ impl Chance {
     /// Up to so many milliseconds, most often few.
     pub(super) async fn pause(&self, longest_ms: u64) {
         let longest = longest_ms >> self.draw(0..5);
-        sleep(Duration::from_millis(self.draw(0..longest + 1))).await;
+        let drawn = self.draw(0..longest + 1);
+        // A sleep of nothing would still cost a turn.
+        if drawn > 0 {
+            sleep(Duration::from_millis(drawn)).await;
+        }
     }
 
     pub(super) async fn rest(&self, from_ms: u64, to_ms: u64) {

@@ -27,6 +27,7 @@ struct State {
     generations: BTreeMap<i32, Generation>,
     open: BTreeMap<u64, Open>,
     begun: u64,
+    clients: u64,
     away: bool,
     backup: Option<BTreeMap<i32, Generation>>,
     restored: u64,
@@ -40,12 +41,15 @@ struct Generation {
     kept: BTreeSet<(Partition, book::Identity)>,
     /// Offsets of what was applied, in the order in which it was.
     rows: BTreeMap<Partition, Vec<u64>>,
+    /// Which client moved a cursor last, and when.
+    moved: BTreeMap<Partition, (u64, Instant)>,
 }
 
 /// A transaction that has not ended.
 struct Open {
     idle_until: Instant,
-    staged: Option<(i32, Staged)>,
+    /// For which generation, and by which client.
+    staged: Option<(i32, u64, Staged)>,
     /// Names this generation as the one that is served.
     switches_to: Option<i32>,
 }
@@ -73,6 +77,7 @@ impl Database {
             generations: BTreeMap::from([(1, Generation::default())]),
             open: BTreeMap::new(),
             begun: 0,
+            clients: 0,
             away: false,
             backup: None,
             restored: 0,
@@ -144,6 +149,13 @@ impl Database {
 
 /// Transactions.
 impl Database {
+    /// A name for a client.
+    pub(super) fn client(&self) -> u64 {
+        let mut state = self.lock();
+        state.clients += 1;
+        state.clients
+    }
+
     pub(super) fn begin(&self, idle_until: Instant) -> u64 {
         let mut state = self.lock();
         state.begun += 1;
@@ -214,9 +226,9 @@ impl Database {
         }
     }
 
-    pub(super) fn stage(&self, id: u64, generation: i32, staged: Staged) {
+    pub(super) fn stage(&self, id: u64, generation: i32, client: u64, staged: Staged) {
         if let Some(open) = self.lock().open.get_mut(&id) {
-            open.staged = Some((generation, staged));
+            open.staged = Some((generation, client, staged));
         }
     }
 
@@ -233,7 +245,7 @@ impl Database {
         let Some(open) = state.open.remove(&id) else {
             return false;
         };
-        if let Some((generation, staged)) = open.staged {
+        if let Some((generation, client, staged)) = open.staged {
             self.check(&state, generation, &staged);
             self.chance.scheduler.note((generation, id));
             for after in &staged.after {
@@ -242,7 +254,7 @@ impl Database {
                     .note((after.next_offset, after.rolling_hash));
             }
             if let Some(generation) = state.generations.get_mut(&generation) {
-                generation.take_in(staged);
+                generation.take_in(client, staged);
             }
         }
         if let Some(to) = open.switches_to {
@@ -268,7 +280,7 @@ impl State {
 }
 
 impl Generation {
-    fn take_in(&mut self, staged: Staged) {
+    fn take_in(&mut self, client: u64, staged: Staged) {
         for row in staged.rows {
             let Some(identity) = row.identity else {
                 continue;
@@ -279,6 +291,8 @@ impl Generation {
             }
         }
         for cursor in staged.after {
+            self.moved
+                .insert(cursor.partition, (client, Instant::now()));
             self.cursors.insert(cursor.partition, cursor);
         }
     }
@@ -320,6 +334,7 @@ impl Database {
         let restored = backup.is_some();
         if let Some(backup) = backup {
             state.restored += 1;
+            state.open.clear();
             // What was begun since is built again.
             let begun: Vec<i32> = state.generations.keys().copied().collect();
             state.generations = backup;
@@ -327,6 +342,8 @@ impl Database {
                 state.generations.entry(generation).or_default();
             }
         }
+        drop(state);
+        self.released.notify_waiters();
         restored
     }
 }
@@ -388,6 +405,55 @@ impl Database {
                     offsets(&due),
                     offsets(&rows)
                 ));
+            }
+        }
+    }
+
+    /// A client that has looked after its own transaction went through must not take it for another's.
+    pub(super) fn check_refusal(
+        &self,
+        generation: i32,
+        client: u64,
+        looked_at: Option<Instant>,
+        after: &[Cursor],
+    ) {
+        let state = self.lock();
+        let Some(generation) = state.generations.get(&generation) else {
+            return;
+        };
+        let is_own = |cursor: &Cursor| {
+            let stands = generation.cursors.get(&cursor.partition);
+            let (by, at) = generation.moved.get(&cursor.partition)?;
+            let own = *by == client && looked_at.is_some_and(|looked_at| *at < looked_at);
+            let same = stands.is_some_and(|one| one.rolling_hash == cursor.rolling_hash);
+            (own && same).then_some(())
+        };
+        if after.iter().all(|cursor| is_own(cursor).is_some()) {
+            self.chance
+                .broke(|| "a process took its own transaction for another's".to_owned());
+        }
+    }
+
+    /// A checkpoint is a place that was reached and committed.
+    pub(super) fn check_checkpoints(&self, generation: i32, cursors: &[&Cursor]) {
+        self.check_cursors(cursors);
+        // What was put back may lie behind.
+        if self.restored() > 0 {
+            return;
+        }
+        let committed = self.cursors(generation);
+        for cursor in cursors {
+            let at = committed
+                .get(&cursor.partition)
+                .map_or(0, |one| one.next_offset);
+            if at < cursor.next_offset {
+                self.chance.broke(|| {
+                    let next = cursor.next_offset;
+                    format!(
+                        "{}: a checkpoint of {next}, committed is {at}",
+                        cursor.partition
+                    )
+                });
             }
         }
     }

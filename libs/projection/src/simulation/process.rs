@@ -65,10 +65,7 @@ impl House {
         let (health, _) = watch::channel(Health::default());
         let shutdown = process.shutdown.clone();
         let weather = Weather::new(health, shutdown.clone());
-        let mut store = Connection {
-            database: Arc::clone(&self.database),
-            generation: 0,
-        };
+        let mut store = Connection::new(&self.database, 0);
         let served = || store.served();
         let Some(served) = weather.outlast("read the generation", served).await? else {
             return Ok(());

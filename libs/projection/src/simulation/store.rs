@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::io::ErrorKind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use runledger_domain::log::Partition;
@@ -26,9 +26,28 @@ pub(super) fn weather() -> sqlx::Error {
 pub(super) struct Connection {
     pub(super) database: Arc<Database>,
     pub(super) generation: i32,
+    /// Unlike any other's.
+    id: u64,
+    /// When cursors were looked at last.
+    looked_at: Mutex<Option<Instant>>,
 }
 
 impl Connection {
+    pub(super) fn new(database: &Arc<Database>, generation: i32) -> Self {
+        Self {
+            id: database.client(),
+            database: Arc::clone(database),
+            generation,
+            looked_at: Mutex::default(),
+        }
+    }
+
+    fn looked_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.looked_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn chance(&self) -> &Arc<Chance> {
         &self.database.chance
     }
@@ -65,11 +84,15 @@ impl Connection {
         }
         if !attempted.lost.is_empty() {
             self.chance().saw(Fault::GuardRefused);
+            let looked_at = *self.looked_at();
+            let after = &batch.after;
+            self.database
+                .check_refusal(self.generation, self.id, looked_at, after);
             tx.roll_back();
             return Ok(attempted);
         }
         self.ask().await?;
-        tx.stage(staged(batch))?;
+        tx.stage(self.id, staged(batch))?;
         self.chance().pause(20).await;
         tx.commit().await?;
         Ok(attempted)
@@ -120,6 +143,7 @@ impl Store for Connection {
     async fn load(&self, partitions: &[Partition]) -> Result<Vec<Cursor>, sqlx::Error> {
         self.ask().await?;
         let cursors = self.database.load(self.generation, partitions);
+        *self.looked_at() = Some(Instant::now());
         self.chance().pause(20).await;
         Ok(cursors)
     }
@@ -147,7 +171,7 @@ impl Store for Connection {
 
     async fn checkpoint(&self, cursors: &[&Cursor]) -> Result<(), sqlx::Error> {
         self.ask().await?;
-        self.database.check_cursors(cursors);
+        self.database.check_checkpoints(self.generation, cursors);
         Ok(())
     }
 
@@ -215,10 +239,11 @@ impl Transaction {
         Ok(true)
     }
 
-    pub(super) fn stage(&mut self, staged: Staged) -> Result<(), sqlx::Error> {
+    pub(super) fn stage(&mut self, client: u64, staged: Staged) -> Result<(), sqlx::Error> {
         let idle = Instant::now() + IDLE;
         self.database.touch(self.id, idle).ok_or_else(weather)?;
-        self.database.stage(self.id, self.generation, staged);
+        self.database
+            .stage(self.id, self.generation, client, staged);
         Ok(())
     }
 

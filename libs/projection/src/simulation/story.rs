@@ -25,7 +25,7 @@ use crate::looping::Options;
 /// How long a story may take by its own time.
 const STORY: Duration = Duration::from_secs(3_600);
 /// How long what goes wrong goes on, in milliseconds.
-const TROUBLE_MS: u64 = 30_000;
+const TROUBLE_MS: u64 = 20_000;
 /// How long after the last trouble the loop may take to read all there is. A silent database alone
 /// is listened to for a minute.
 const CATCHES_UP_WITHIN: Duration = Duration::from_secs(200);
@@ -101,13 +101,13 @@ impl Plot {
             if Instant::now() > deadline {
                 chance.broke(|| format!("not caught up after {CATCHES_UP_WITHIN:?}: {behind}"));
             }
-            sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(500)).await;
         }
         let cast = std::mem::take(&mut *self.cast());
         cast.iter().for_each(|process| process.stop());
         let stopped = async {
             while cast.iter().any(|process| process.is_alive()) {
-                sleep(Duration::from_millis(100)).await;
+                sleep(Duration::from_millis(500)).await;
             }
         };
         if timeout(STOPS_WITHIN, stopped).await.is_err() {
@@ -241,7 +241,7 @@ impl Plot {
         };
         let House { chance, broker, .. } = &self.house;
         chance.saw(fault);
-        let for_ms = chance.draw(50..20_000);
+        let for_ms = chance.draw(50..15_000);
         match fault {
             Fault::ProcessFrozen => process.freeze(broker, true, true, for_ms).await,
             Fault::WorkerFrozen => process.freeze(broker, true, false, for_ms).await,
@@ -267,7 +267,7 @@ impl Plot {
 impl Plot {
     fn works(&self) -> Vec<BoxFuture<'_, ()>> {
         let chance = &self.house.chance;
-        let rounds = chance.draw(5..40);
+        let rounds = chance.draw(3..20);
         let pace_ms = chance.draw(1..1_000);
         let mut works: Vec<BoxFuture<'_, ()>> = Vec::new();
         for writer in 0..3 {

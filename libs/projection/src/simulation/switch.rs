@@ -80,10 +80,7 @@ async fn catch_up(
             broker: Arc::clone(&house.broker),
             process: Arc::clone(builder),
         }),
-        store: Connection {
-            database: Arc::clone(&house.database),
-            generation,
-        },
+        store: Connection::new(&house.database, generation),
         options: house.options.clone(),
         clock: Arc::new(Watch(Arc::clone(&house.chance))),
         weather: Weather::new(health, shutdown.clone()),
