@@ -129,7 +129,9 @@ impl Driver {
                 self.wait().await;
             }
             self.broker.chance.pause(40).await;
-            if !self.obey() {
+            // Orders may be read late: what happened since must count.
+            let late = self.broker.chance.draw(0..4) == 0;
+            if !late && !self.obey() {
                 if let Some(seat) = self.seat {
                     self.broker.leave(seat);
                 }
@@ -137,7 +139,8 @@ impl Driver {
             }
             self.follow_group().await;
             self.announce();
-            more = !self.broker.is_away() && self.fetch();
+            let fetched = !self.broker.is_away() && self.fetch();
+            more = late || fetched;
         }
     }
 

@@ -199,8 +199,11 @@ impl Plot {
                 broker.set_away(false);
             }
             Fault::Shuffled => {
-                chance.saw(fault);
-                broker.shuffle();
+                for _ in 0..chance.draw(1..8) {
+                    chance.saw(fault);
+                    broker.shuffle();
+                    chance.pause(2_000).await;
+                }
             }
             Fault::ClockSet => {
                 chance.saw(fault);
