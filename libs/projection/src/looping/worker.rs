@@ -147,7 +147,11 @@ impl<S: Store> Worker<S> {
         let frozen = timeout(PATIENCE, self.store.is_frozen()).await;
         self.switched = matches!(frozen, Ok(Ok(true)));
         if let Ok(Ok(stand)) = timeout(PATIENCE, self.store.standing()).await {
-            self.compare(&stand);
+            // A generation that was given up has none: none is to be made for it again.
+            self.switched |= stand.is_empty() && !self.owned.is_empty() && self.goal.is_none();
+            if !self.switched {
+                self.compare(&stand);
+            }
         }
         if self.log.healthy() {
             self.hint();
@@ -170,10 +174,10 @@ impl<S: Store> Worker<S> {
         self.leave(&moved);
     }
 
-    /// Leaves partitions that another process owns, or that are to be taken up anew.
+    /// Leaves partitions whose cursor does not stand where it was left here.
     pub(super) fn leave(&mut self, partitions: &[Partition]) {
         for partition in partitions {
-            warn!(%partition, "this cursor was moved elsewhere; leaving the partition");
+            warn!(%partition, "another process has moved this cursor; leaving the partition");
             self.owned.remove(partition);
             self.subscription.give_up(*partition);
             counter!("runledger_projection_ownership_lost_total", "projection" => self.options.name.clone())
