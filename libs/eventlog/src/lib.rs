@@ -14,6 +14,10 @@ mod stored;
 mod subscription;
 mod wire;
 
+/// The driver's side of a [`Subscription`], for a log that is neither Kafka nor the twin.
+pub mod driver {
+    pub use crate::subscription::{Control, Level, Shared};
+}
 pub mod kafka;
 pub mod memory;
 pub mod token;

@@ -72,7 +72,7 @@ pub enum Event {
 }
 
 /// How a [`Subscription`] speaks to its driver. Dropping it ends the membership.
-pub(crate) trait Control: Send + Sync {
+pub trait Control: Send + Sync {
     /// Begin to fetch; the epoch tells which assignment is meant.
     fn start(&self, at: Vec<(Partition, u64, u64)>);
     /// Room was made.
@@ -94,7 +94,8 @@ impl fmt::Debug for Subscription {
 }
 
 impl Subscription {
-    pub(crate) fn new(shared: Arc<Shared>, control: Box<dyn Control>) -> Self {
+    /// A member whose driver is at the other end of `shared` and of `control`.
+    pub fn new(shared: Arc<Shared>, control: Box<dyn Control>) -> Self {
         Self { shared, control }
     }
 
@@ -148,8 +149,9 @@ impl Subscription {
     }
 }
 
-/// What driver and reader share.
-pub(crate) struct Shared {
+/// What driver and reader share: the driver tells of partitions, opens those that were started and
+/// pushes their records in order.
+pub struct Shared {
     state: Mutex<State>,
     changed: Notify,
     records_max: usize,
@@ -188,15 +190,22 @@ struct Queue {
 
 /// How full a partition's queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
+pub enum Level {
     /// Below half.
     Low,
     Half,
     Full,
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
 impl Shared {
-    pub(crate) fn new(options: &SubscriptionOptions) -> Arc<Self> {
+    /// Empty queues of the size that the options say.
+    pub fn new(options: &SubscriptionOptions) -> Arc<Self> {
         let group = options.group.clone();
         Arc::new(Self {
             state: Mutex::default(),
@@ -213,7 +222,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn assigned(&self, partitions: Vec<Partition>) {
+    /// Tells the reader of partitions that are its own from now on.
+    pub fn assigned(&self, partitions: Vec<Partition>) {
         if partitions.is_empty() {
             return;
         }
@@ -234,7 +244,7 @@ impl Shared {
 
     /// Forgets partitions and what is queued of them. Those of which the reader has not yet heard
     /// are dropped from what it will hear, which also bounds the events.
-    pub(crate) fn revoked(&self, mut partitions: Vec<Partition>) {
+    pub fn revoked(&self, mut partitions: Vec<Partition>) {
         let mut state = self.lock();
         partitions.retain(|partition| state.assigned.remove(partition).is_some());
         for partition in &partitions {
@@ -266,18 +276,19 @@ impl Shared {
 
     /// Begins or ends a time in which queued records stay where they are, so that those whose
     /// partition moves are not applied by two.
-    pub(crate) fn hold(&self, held: bool) {
+    pub fn hold(&self, held: bool) {
         self.lock().held = held;
         self.changed.notify_one();
     }
 
-    pub(crate) fn failed(&self, error: Error) {
+    /// Tells the reader that it cannot go on.
+    pub fn failed(&self, error: Error) {
         self.lock().events.push_back(Event::Failed(error));
         self.changed.notify_one();
     }
 
     /// Makes room for a partition that is to be fetched now; false if it was revoked meanwhile.
-    pub(crate) fn open(&self, partition: Partition, epoch: u64) -> bool {
+    pub fn open(&self, partition: Partition, epoch: u64) -> bool {
         let mut state = self.lock();
         let current = state
             .assigned
@@ -291,7 +302,7 @@ impl Shared {
 
     /// Queues a record, also beyond full (a record that was fetched must not be lost); `None` if
     /// its partition is not open.
-    pub(crate) fn push(&self, record: Stored) -> Option<Level> {
+    pub fn push(&self, record: Stored) -> Option<Level> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let queue = state.queues.get_mut(&record.position.partition)?;
@@ -308,7 +319,8 @@ impl Shared {
         Some(level)
     }
 
-    pub(crate) fn level(&self, partition: Partition) -> Option<Level> {
+    /// `None`: not open.
+    pub fn level(&self, partition: Partition) -> Option<Level> {
         self.lock()
             .queues
             .get(&partition)

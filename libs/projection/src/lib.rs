@@ -18,6 +18,8 @@ mod looping;
 mod parking;
 mod reader;
 pub mod rebuild;
+#[cfg(test)]
+mod simulation;
 mod store;
 mod trace;
 

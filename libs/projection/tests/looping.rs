@@ -95,6 +95,29 @@ async fn the_database_going_away_is_waited_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_put_back_is_brought_on_though_nothing_is_appended() {
+    let world = World::new().await;
+    let worker = world.spawn("worker");
+    let mut expected = world.append_facts(50).await;
+    world.caught_up(SOON).await;
+    for table in ["cursors", "kept", "seen"] {
+        let backup = format!("CREATE TABLE public.{table} AS TABLE probe.{table}");
+        world.execute(backup).await;
+    }
+    expected.extend(world.append_facts(100).await);
+    world.caught_up(SOON).await;
+    let put_back = "DELETE FROM probe.cursors;
+         INSERT INTO probe.cursors TABLE public.cursors;
+         DELETE FROM probe.kept WHERE record_id NOT IN (SELECT record_id FROM public.kept);
+         DELETE FROM probe.seen WHERE record_id NOT IN (SELECT record_id FROM public.seen)";
+    world.execute(put_back.to_owned()).await;
+    world.caught_up(SOON).await;
+    assert_eq!(world.seen().await, expected);
+    world.continuity_holds().await;
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_leaves_a_checkpoint_of_every_partition() {
     let world = World::new().await;
     let worker = world.spawn("worker");

@@ -1,5 +1,5 @@
 //! What tests share: where the test stack is, a database of one's own, a topic prefix of one's own,
-//! and waiting for something to become true.
+//! waiting for something to become true, and a scheduler for what is simulated.
 //!
 //! For: dev-dependencies only.
 //! Must never: be a dependency of anything that ships, skip a test because the stack is away (that
@@ -13,8 +13,12 @@
 
 mod database;
 mod eventually;
+#[cfg(feature = "scheduler")]
+mod scheduler;
 mod stack;
 
 pub use database::Database;
 pub use eventually::eventually;
+#[cfg(feature = "scheduler")]
+pub use scheduler::{Scheduler, Task, Told};
 pub use stack::{Stack, topic_prefix};

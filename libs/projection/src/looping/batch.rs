@@ -5,19 +5,20 @@ use runledger_domain::time::Timestamp;
 use runledger_eventlog::Stored;
 use tracing::Span;
 
-use super::{Error, Goal, Owned};
+use super::worker::Owned;
+use super::{Error, Goal};
 use crate::apply::Applied;
 use crate::cursor::{Cursor, Verdict};
 use crate::item::Item;
 use crate::trace;
 
 /// Records read in one go, and what they make of the cursors.
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// Cursors of the partitions touched, as they stand in the database; sorted.
-    pub(super) before: Vec<Cursor>,
+    pub(crate) before: Vec<Cursor>,
     /// The same, as they will stand.
-    pub(super) after: Vec<Cursor>,
-    pub(super) items: Vec<Item>,
+    pub(crate) after: Vec<Cursor>,
+    pub(crate) items: Vec<Item>,
     /// How many records were read, those left out included.
     pub(super) records: usize,
     /// W3C `traceparent`s of sampled records, with their index in `items`.

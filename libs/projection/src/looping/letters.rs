@@ -9,11 +9,12 @@ use runledger_domain::time::Timestamp;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, error, info, warn};
 
+use super::store::Store;
 use super::{Error, Options, Worker};
-use crate::apply::{ApplyError, Projection};
+use crate::apply::ApplyError;
 use crate::cursor::Cursor;
 use crate::parking::Notice;
-use crate::store::parked::{self, Totals};
+use crate::store::parked::Totals;
 
 /// Between looks at what is parked, while anything is.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -102,7 +103,7 @@ impl Gauges {
     }
 }
 
-impl<P: Projection> Worker<P> {
+impl<S: Store> Worker<S> {
     /// Shows what is parked. Asks the database only while anything was, and not too often: redriving
     /// changes it from outside.
     pub(super) async fn gauge_parked(&mut self) {
@@ -118,7 +119,7 @@ impl<P: Projection> Worker<P> {
             return;
         }
         self.gauges.looked_at = Some(Instant::now());
-        let asked = timeout(LOOK_AT_MOST, parked::totals(&self.pool, self.generation));
+        let asked = timeout(LOOK_AT_MOST, self.store.parked());
         let totals = match asked.await {
             Ok(Ok(totals)) => totals,
             Ok(Err(error)) => {
@@ -145,7 +146,7 @@ impl<P: Projection> Worker<P> {
         &self,
         cursors: &[Cursor],
     ) -> Result<Option<BTreeMap<Partition, BTreeSet<u64>>>, Error> {
-        let load = || async { parked::skipped(&mut *self.pool.acquire().await?, cursors).await };
+        let load = || self.store.skipped(cursors);
         let loaded = self.weather.outlast("load what is skipped", load).await?;
         Ok(loaded.map(|skipped| {
             let mut left_out: BTreeMap<_, BTreeSet<u64>> = BTreeMap::new();

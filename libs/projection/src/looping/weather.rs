@@ -92,6 +92,7 @@ impl Attempts {
         self.weather.cloud();
         let delay = self.backoff.next().unwrap_or(LONGEST_WAIT);
         tokio::select! {
+            biased;
             () = self.weather.shutdown.cancelled() => None,
             () = tokio::time::sleep(delay) => Some(()),
         }

@@ -13,7 +13,7 @@ use super::tables::Known;
 use super::{Error, Step};
 use crate::apply::Projection;
 use crate::cursor::Cursor;
-use crate::looping::{End, Goal, Health, Options, Parts, Weather, Worker};
+use crate::looping::{End, Goal, Health, Options, Parts, Tables, Weather, Worker};
 
 /// Most records and bytes of one transaction of a build, and of one partition's queue.
 pub(super) const BATCH_RECORDS: usize = 5_000;
@@ -85,29 +85,35 @@ impl<P: Projection, F: Fn() -> P + Sync> Running<'_, P, F> {
         Ok(sum)
     }
 
-    pub(super) fn worker(&self, target: &Known, share: &Goal) -> Result<Worker<P>, Error> {
+    pub(super) fn worker(&self, target: &Known, share: &Goal) -> Result<Worker<Tables<P>>, Error> {
         let (health, _) = watch::channel(Health::default());
         let name = format!("{}.rebuild", self.site.name);
+        let options = Options {
+            // Facts that say to leave a record out name the projection.
+            name: self.site.name.clone(),
+            instance: "alone".to_owned(),
+            batch_records: BATCH_RECORDS,
+            batch_bytes: BATCH_BYTES,
+            gather: Duration::ZERO,
+            queue_records: BATCH_RECORDS,
+            queue_bytes: QUEUE_BYTES,
+            // The projector that is served has counted them.
+            parked_records_max: u64::MAX,
+            parked_streams_max: u64::MAX,
+        };
         let parts = Parts {
             log: Arc::clone(&self.site.log),
-            pool: &self.writer_pool,
-            projection: (self.make)(),
-            options: Options {
-                // Facts that say to leave a record out name the projection.
-                name: self.site.name.clone(),
-                instance: "alone".to_owned(),
-                batch_records: BATCH_RECORDS,
-                batch_bytes: BATCH_BYTES,
-                gather: Duration::ZERO,
-                queue_records: BATCH_RECORDS,
-                queue_bytes: QUEUE_BYTES,
-                // The projector that is served has counted them.
-                parked_records_max: u64::MAX,
-                parked_streams_max: u64::MAX,
-            },
+            store: Tables::new(
+                self.writer_pool.clone(),
+                &self.named(target),
+                (self.make)(),
+                Arc::clone(&self.site.log),
+                Arc::clone(&self.site.clock),
+                options.clone(),
+            ),
+            options,
             clock: Arc::clone(&self.site.clock),
             weather: Weather::new(health, self.shutdown.clone()),
-            generation: self.named(target),
             subscription: SubscriptionOptions::alone(name, share.keys().copied().collect()),
             applied: Arc::clone(&self.applied),
         };

@@ -1,0 +1,151 @@
+//! From what is queued to what is committed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use metrics::counter;
+use runledger_domain::log::Partition;
+use runledger_eventlog::Stored;
+use tracing::{Instrument, info_span, warn};
+
+use super::batch::Batch;
+use super::letters::tell;
+use super::store::Store;
+use super::worker::Worker;
+use super::{Error, PATIENCE, SIFTING_PATIENCE};
+use crate::apply::ApplyError;
+use crate::cursor::Cursor;
+
+impl<S: Store> Worker<S> {
+    /// Applies what is queued, one batch.
+    pub(super) async fn apply_queued(&mut self) -> Result<(), Error> {
+        let mut records = self
+            .subscription
+            .take(self.options.batch_records, self.options.batch_bytes);
+        if records.len() < self.options.batch_records / 4 && !self.options.gather.is_zero() {
+            // Transactions cost more than records: a little patience saves most of them.
+            tokio::time::sleep(self.options.gather).await;
+            let bytes: usize = records.iter().map(Stored::bytes).sum();
+            let (records_left, bytes_left) = (
+                self.options.batch_records - records.len(),
+                self.options.batch_bytes.saturating_sub(bytes),
+            );
+            if bytes_left > 0 {
+                records.extend(self.subscription.take(records_left, bytes_left));
+            }
+        }
+        let Some(batch) = Batch::read(&mut self.owned, self.goal.as_ref(), records)? else {
+            return Ok(());
+        };
+        self.lag.in_hand(batch.oldest_recorded_at());
+        let span = info_span!("batch", projection = %self.options.name, records = batch.records);
+        batch.trace(&span);
+        self.commit(batch).instrument(span).await
+    }
+
+    /// Applies one batch and moves the cursors in one transaction; again after weather.
+    async fn commit(&mut self, mut batch: Batch) -> Result<(), Error> {
+        let mut attempts = self.weather.attempts();
+        let mut sifting = false;
+        while !batch.after.is_empty() {
+            let patience = if sifting || batch.has_orders(&self.options.name) {
+                SIFTING_PATIENCE
+            } else {
+                PATIENCE
+            };
+            let attempt = tokio::time::timeout(patience, self.store.attempt(&batch, sifting));
+            match attempt.await.unwrap_or_else(|_| Err(ApplyError::silent())) {
+                Ok(attempted) if attempted.lost.is_empty() => {
+                    tell(&self.options.name, &attempted.notices);
+                    self.settle(batch, &attempted.parked);
+                    return Ok(());
+                }
+                Ok(attempted) => {
+                    if self.is_switched().await? {
+                        return Ok(());
+                    }
+                    // Of the batch is kept what is ours.
+                    self.leave(&attempted.lost);
+                    batch.drop_partitions(&attempted.lost);
+                }
+                Err(refused) if refused.is_poison() && !sifting => {
+                    warn!(
+                        error = &refused as &dyn std::error::Error,
+                        "the batch holds a record that cannot be applied; looking for it"
+                    );
+                    sifting = true;
+                }
+                Err(failed) if failed.is_weather() => {
+                    warn!(
+                        error = &failed as &dyn std::error::Error,
+                        "the batch waits for the database"
+                    );
+                    self.report_lag();
+                    if attempts.wait().await.is_none() {
+                        return Ok(());
+                    }
+                    if let Some(parked) = self.was_committed(&batch).await? {
+                        self.settle(batch, &parked);
+                        return Ok(());
+                    }
+                }
+                Err(failed) => {
+                    return Err(Error::Apply {
+                        range: batch.range(),
+                        source: failed,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// After weather at an unknown moment: whether the batch's transaction went through after all,
+    /// and if so what is parked. The rolling hash tells: nobody else can have brought a cursor to the
+    /// same one but by the same records.
+    async fn was_committed(
+        &self,
+        batch: &Batch,
+    ) -> Result<Option<BTreeMap<Partition, u64>>, Error> {
+        let partitions: Vec<Partition> =
+            batch.after.iter().map(|cursor| cursor.partition).collect();
+        let Some(now) = self.load(&partitions).await? else {
+            return Ok(None);
+        };
+        let committed = batch.after.iter().all(|after| {
+            now.iter().any(|cursor| {
+                cursor.partition == after.partition
+                    && cursor.next_offset == after.next_offset
+                    && cursor.rolling_hash == after.rolling_hash
+            })
+        });
+        let parked = now.iter().map(|cursor| (cursor.partition, cursor.parked));
+        Ok(committed.then(|| parked.collect()))
+    }
+
+    /// Whether cursors did not move because another generation is served now.
+    async fn is_switched(&mut self) -> Result<bool, Error> {
+        let frozen = || self.store.is_frozen();
+        let frozen = self.weather.outlast("look for a switch", frozen).await?;
+        self.switched = frozen.unwrap_or_default();
+        Ok(self.switched)
+    }
+
+    fn settle(&mut self, batch: Batch, parked: &BTreeMap<Partition, u64>) {
+        self.weather.clear();
+        self.lag.in_hand(None);
+        let name = self.options.name.clone();
+        counter!("runledger_projection_records_total", "projection" => name.clone())
+            .increment(batch.records as u64);
+        self.applied
+            .fetch_add(batch.records as u64, Ordering::Relaxed);
+        counter!("runledger_projection_batches_total", "projection" => name).increment(1);
+        self.lag.applied(&batch.after, self.clock.now());
+        for cursor in batch.after {
+            if let Some(owned) = self.owned.get_mut(&cursor.partition) {
+                let parked = parked.get(&cursor.partition).copied().unwrap_or_default();
+                owned.cursor = Cursor { parked, ..cursor };
+            }
+        }
+    }
+}
