@@ -7,6 +7,7 @@ mod bad_input;
 mod dead_letters;
 mod exactly_once;
 mod read_your_writes;
+mod rebuild;
 mod tail;
 mod trace;
 mod weather;

@@ -188,11 +188,15 @@ impl Installation {
     /// Runs a people's command, as the projector is configured; whether it succeeded, and what it
     /// printed.
     pub async fn command(&self, number: u32, arguments: &[&str]) -> (bool, String) {
-        let environment = self.environment(user(Kind::Projector));
+        self.begin(number, arguments).end().await
+    }
+
+    /// Begins such a command.
+    pub fn begin(&self, number: u32, arguments: &[&str]) -> Process {
+        let mut environment = self.environment(user(Kind::Projector));
+        environment.push(("RUNLEDGER_PROJECTION__NAME".into(), self.projection()));
         let name = format!("command-{number}");
         Process::start(&name, arguments, &environment, self.folder.path())
-            .end()
-            .await
     }
 
     /// Runs a command of the binary to its end; returns what it printed.
@@ -214,7 +218,9 @@ impl Installation {
             ),
             ("RUNLEDGER_METRICS__LISTEN".into(), "127.0.0.1:0".into()),
             ("RUNLEDGER_KEYS__PORT".into(), database.port.to_string()),
-            ("RUNLEDGER_KEYS__DATABASE".into(), database.database),
+            ("RUNLEDGER_KEYS__DATABASE".into(), database.database.clone()),
+            ("RUNLEDGER_OWNER__PORT".into(), database.port.to_string()),
+            ("RUNLEDGER_OWNER__DATABASE".into(), database.database),
         ];
         if user == "runledger_migrator" {
             environment.push(("RUNLEDGER_KAFKA__PARTITIONS".into(), "4".into()));

@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The same for a batch that is sifted for what cannot be applied, or that redrives a stream: that
 /// takes many statements.
 const SIFTING_PATIENCE: Duration = Duration::from_secs(600);
+/// How long the loop waits to hear of a switch; the next look makes up for one that was missed.
+const LOOK_AT_MOST: Duration = Duration::from_millis(500);
 
 /// How a projection joins its group and how much it takes at once.
 #[derive(Clone, Debug, Deserialize)]
@@ -290,8 +292,8 @@ impl<P: Projection> Worker<P> {
     async fn look_around(&mut self) {
         self.report_lag();
         // No answer is no news: whoever writes hears of it.
-        let frozen = store::is_frozen(&self.pool, self.generation).await;
-        self.switched = frozen.unwrap_or_default();
+        let switched = tokio::time::timeout(LOOK_AT_MOST, self.look_for_switch()).await;
+        self.switched = matches!(switched, Ok(Ok(true)));
         if self.log.healthy() {
             self.hint();
             self.weather.clear();
@@ -558,11 +560,18 @@ impl<P: Projection> Worker<P> {
 
     /// Whether cursors did not move because another generation is served now.
     async fn is_switched(&mut self) -> Result<bool, Error> {
-        let (pool, generation) = (&self.pool, self.generation);
-        let frozen = || store::is_frozen(pool, generation);
-        let frozen = self.weather.outlast("look for a switch", frozen).await?;
-        self.switched = frozen.unwrap_or_default();
+        let look = || self.look_for_switch();
+        let switched = self.weather.outlast("look for a switch", look).await?;
+        self.switched = switched.unwrap_or_default();
         Ok(self.switched)
+    }
+
+    /// Whether to leave this generation: another is served; or, while it is built, it may not move.
+    async fn look_for_switch(&self) -> Result<bool, sqlx::Error> {
+        if self.goal.is_some() {
+            return store::is_frozen(&self.pool, self.generation).await;
+        }
+        store::is_retired(&self.pool, self.generation).await
     }
 
     /// Other processes own these partitions: leave them, and keep of the batch what is ours.

@@ -87,6 +87,10 @@ pub struct Verdict {
 pub enum Error {
     #[error("a rebuild or verify of {name} is running; wait for it, or end it")]
     Running { name: String },
+    #[error(
+        "the connection that held the lock of rebuilds broke, and another may have begun; run it again to go on"
+    )]
+    LockLost(#[source] sqlx::Error),
     #[error("cannot {doing}")]
     Database {
         doing: &'static str,
@@ -138,7 +142,7 @@ pub async fn rebuild<P: Projection>(
     shutdown: CancellationToken,
 ) -> Result<Report, Error> {
     let running = Running::begin(site, make, progress, shutdown).await?;
-    let rebuilt = running.rebuild(fresh).await;
+    let rebuilt = running.alone(running.rebuild(fresh)).await;
     running.end().await;
     rebuilt
 }
@@ -154,7 +158,7 @@ pub async fn rollback<P: Projection>(
     shutdown: CancellationToken,
 ) -> Result<Report, Error> {
     let running = Running::begin(site, make, progress, shutdown).await?;
-    let rolled_back = running.rollback().await;
+    let rolled_back = running.alone(running.rollback()).await;
     running.end().await;
     rolled_back
 }
@@ -170,7 +174,7 @@ pub async fn finish<P: Projection>(
 ) -> Result<usize, Error> {
     let (progress, _) = watch::channel(Progress::default());
     let running = Running::begin(site, make, progress, shutdown).await?;
-    let finished = running.finish().await;
+    let finished = running.alone(running.finish()).await;
     running.end().await;
     finished
 }
@@ -187,7 +191,7 @@ pub async fn verify<P: Projection>(
     shutdown: CancellationToken,
 ) -> Result<Verdict, Error> {
     let running = Running::begin(site, make, progress, shutdown).await?;
-    let verdict = running.verify().await;
+    let verdict = running.alone(running.verify()).await;
     running.end().await;
     verdict
 }

@@ -21,6 +21,7 @@ const SECTIONS: &[&str] = &[
     "limits",
     "metrics",
     "migrate",
+    "owner",
     "projection",
     "server",
     "telemetry",

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use runledger_domain::log::Partition;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Transaction};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::build::goal;
@@ -19,6 +20,11 @@ use super::{
 use crate::apply::Projection;
 use crate::cursor::Cursor;
 use crate::store::{self, Generation};
+
+/// How often Postgres looks whether the process that waits for a statement is still there, in ms.
+const LOOK_FOR_US_EVERY: &str = "500";
+/// How often it is made sure that the lock is still held.
+const LOOK_AT_LOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// One rebuild or verify at a time: an advisory lock of the database, held by a connection.
 pub(super) struct Running<'a, P, F> {
@@ -31,7 +37,7 @@ pub(super) struct Running<'a, P, F> {
     pub(super) shutdown: CancellationToken,
     pub(super) owner_pool: PgPool,
     pub(super) writer_pool: PgPool,
-    lock: PoolConnection<Postgres>,
+    lock: Mutex<PoolConnection<Postgres>>,
     _projection: std::marker::PhantomData<fn() -> P>,
 }
 
@@ -46,6 +52,8 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
         let patient = [
             ("statement_timeout", "0"),
             ("idle_in_transaction_session_timeout", "0"),
+            // Were the process killed, its statements would run to their end, with their locks.
+            ("client_connection_check_interval", LOOK_FOR_US_EVERY),
         ];
         let owner_pool = runledger_postgres::connect_like(&site.owner, &patient);
         let writer_pool = runledger_postgres::connect_like(&site.writer, &patient);
@@ -84,9 +92,36 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
             shutdown,
             owner_pool,
             writer_pool,
-            lock,
+            lock: Mutex::new(lock),
             _projection: std::marker::PhantomData,
         })
+    }
+
+    /// Does `work` while the lock is held, and not a second longer: Postgres lets it go when the
+    /// connection ends, and another may begin then.
+    pub(super) async fn alone<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let lost = async {
+            loop {
+                tokio::time::sleep(LOOK_AT_LOCK_EVERY).await;
+                if let Err(error) = self.hold().await {
+                    return error;
+                }
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            lost = lost => Err(lost),
+        }
+    }
+
+    /// Makes sure that the lock is still held.
+    pub(super) async fn hold(&self) -> Result<(), Error> {
+        let mut lock = self.lock.lock().await;
+        let asked = sqlx::query("SELECT").execute(&mut **lock).await;
+        asked.map(drop).map_err(Error::LockLost)
     }
 
     /// Lets the lock go. Waiting for the connections to close is what makes sure of it.
@@ -114,7 +149,11 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
 
     pub(super) async fn rollback(&self) -> Result<Report, Error> {
         let (served, others) = self.generations().await?;
-        let kept = others.into_iter().rfind(|one| one.is_whole);
+        // A later one was never compared with this one, or is a way forward.
+        let is_older = |one: &Known| one.generation < served.generation;
+        let kept = others
+            .into_iter()
+            .rfind(|one| one.is_whole && is_older(one));
         let kept = kept.ok_or(Error::NoneKept)?;
         self.build(&kept, &served).await?;
         self.switch(&served, &kept).await?;

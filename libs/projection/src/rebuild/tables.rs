@@ -88,28 +88,23 @@ impl Owner<'_> {
     /// then its cursors where a crash leaves them. May be repeated after any interruption.
     pub(super) async fn complete(&self, known: &Known, like: &Known) -> Result<(), Error> {
         let completed = async {
-            let mut connection = self.pool.acquire().await?;
+            // One transaction: were the process killed, the server would end a statement that is not
+            // in one all the same, beside the rebuild that goes on.
+            let mut tx = self.pool.begin().await?;
             let indexes: Vec<String> =
                 sqlx::query_scalar(include_str!("../../sql/clone_indexes.sql"))
                     .bind(&like.schema_name)
                     .bind(&known.schema_name)
                     .bind(self.tables)
-                    .fetch_all(&mut *connection)
+                    .fetch_all(&mut *tx)
                     .await?;
-            run(&mut connection, "SET maintenance_work_mem = '256MB'".into()).await?;
+            run(&mut tx, "SET LOCAL maintenance_work_mem = '256MB'".into()).await?;
             for statement in indexes {
-                run(&mut connection, statement).await?;
+                run(&mut tx, statement).await?;
             }
-            run(&mut connection, "RESET maintenance_work_mem".into()).await?;
             for table in self.tables {
-                run(
-                    &mut connection,
-                    format!("ANALYZE {}.{table}", known.schema_name),
-                )
-                .await?;
+                run(&mut tx, format!("ANALYZE {}.{table}", known.schema_name)).await?;
             }
-            drop(connection);
-            let mut tx = self.pool.begin().await?;
             for table in self.tables {
                 let logged = format!("ALTER TABLE {}.{table} SET LOGGED", known.schema_name);
                 run(&mut tx, logged).await?;
