@@ -5,38 +5,35 @@ mod witness;
 
 use std::time::Duration;
 
-use rand::SeedableRng;
+use futures::future::join_all;
 use rand::rngs::StdRng;
 use runledger_domain::scope::Role;
 use runledger_proto::message::v1::MessageIngestServiceAppendRequest;
 use runledger_proto::schedule::v1::ScheduleIngestServiceAppendRequest;
 use runledger_testkit::eventually;
 use runledger_tests::{
-    Component, Installation, Ledger, OwnStack, Process, RunPlan, Tenant, facts, patiently, seed,
+    Component, Installation, Kind, Ledger, OwnStack, Process, RunPlan, Tenant, facts, patiently,
+    seed,
 };
 
 use gates::{Gate, Gates, Shut};
 use witness::Witness;
 
 const RUNS: usize = 20;
+const WITNESSES: usize = 4;
 const SOON: Duration = Duration::from_secs(30);
 const REBUILD: &[&str] = &["rebuild", "runs"];
 /// A task for every partition, so that one that is held does not hold the others.
 const REBUILD_APART: &[&str] = &["rebuild", "runs", "--workers", "12"];
 
 /// kill -9 in each phase of a rebuild: what is served is as it was, readers notice nothing, nothing
-/// stays behind in Postgres, and the next rebuild goes on.
+/// stays behind in Postgres, and the next rebuild goes on, to be killed a phase later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_that_is_killed_leaves_nothing_behind_and_the_next_goes_on() {
     let mut rng = seed("killed rebuild");
     let installation = Installation::start("killed-rebuild").await;
     let tenant = Tenant::create(&installation, "story").await;
-    let witness = Witness::new(
-        &installation,
-        &tenant,
-        &[Role::Viewer],
-        StdRng::from_rng(&mut rng),
-    );
+    let witness = Witness::new(&installation, &tenant, &[Role::Viewer], &mut rng);
     let mut scene = Scene::open(installation, &tenant, rng).await;
     let keeper = async {
         scene.killed_while_it_builds(&witness).await;
@@ -44,6 +41,7 @@ async fn a_rebuild_that_is_killed_leaves_nothing_behind_and_the_next_goes_on() {
         scene.killed_at(Gate::Logged, &witness).await;
         scene.killed_while_it_compares(&witness).await;
         scene.killed_at(Gate::Switch, &witness).await;
+        scene.what_was_never_served_is_no_way_back().await;
         scene.killed_after_the_switch(&witness).await;
         scene.a_verify_that_is_killed().await;
         witness.stop()
@@ -83,6 +81,77 @@ async fn a_crash_of_postgres_in_mid_build_costs_nothing_but_time() {
     scene.tidies_up_and_verifies().await;
     drop(scene);
     drop(stack);
+}
+
+/// P3 through every switch: each write is read at once with its token, at two apis, while the read
+/// model is built, switched, taken back, built on and tidied up.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_keep_their_meaning_through_every_switch() {
+    let mut rng = seed("tokens and switches");
+    let mut installation = Installation::start("switches").await;
+    installation.run(Kind::Api, 1);
+    installation.serves(Kind::Api, 1).await;
+    let tenant = Tenant::create(&installation, "story").await;
+    let roles = [Role::Agent, Role::Viewer];
+    let witnesses: Vec<Witness> = (0..WITNESSES)
+        .map(|_| Witness::new(&installation, &tenant, &roles, &mut rng))
+        .collect();
+    let mut scene = Scene::open(installation, &tenant, rng).await;
+    let see_more = || join_all(witnesses.iter().map(Witness::sees_more));
+    let keeper = async {
+        for (arguments, served) in [
+            (REBUILD, 2),
+            (&["rebuild", "runs", "--rollback"], 1),
+            (REBUILD, 2),
+            (&["rebuild", "runs", "--finish"], 2),
+        ] {
+            see_more().await;
+            let (succeeded, said) = scene.command(arguments).await;
+            assert!(succeeded, "{said}");
+            assert_eq!(scene.served().await, served);
+        }
+        see_more().await;
+        witnesses.iter().map(Witness::stop).sum::<u64>()
+    };
+    let testimonies = join_all(witnesses.iter().map(Witness::testify));
+    let (seen, _) = tokio::join!(keeper, testimonies);
+    assert!(seen > 0);
+    scene.tidies_up_and_verifies().await;
+    scene.installation.assert_unharmed();
+}
+
+/// A projector that slept while others switched writes what is served as soon as it wakes, whatever
+/// became of the generation that it wrote.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_that_slept_through_switches_writes_what_is_served() {
+    let mut rng = seed("slept through switches");
+    let installation = Installation::start("slept").await;
+    let tenant = Tenant::create(&installation, "story").await;
+    let witness = Witness::new(&installation, &tenant, &[Role::Viewer], &mut rng);
+    let mut scene = Scene::open(installation, &tenant, rng).await;
+    scene.rebuilds_to_the_end(2).await;
+    witness.write_and_read().await;
+
+    // Its generation is kept, and may move again: somebody has begun to go back to it.
+    scene.installation.signal(Kind::Projector, 0, "STOP").await;
+    let (succeeded, said) = scene.command(&["rebuild", "runs", "--rollback"]).await;
+    assert!(succeeded, "{said}");
+    let shut = scene.gates.shut(Gate::Switch).await;
+    let rebuild = scene.begin(REBUILD);
+    scene.gates.somebody_waits_at(&shut).await;
+    scene.kill(rebuild, shut).await;
+    scene.installation.signal(Kind::Projector, 0, "CONT").await;
+    witness.write_and_read().await;
+
+    // Its generation is gone.
+    scene.installation.signal(Kind::Projector, 0, "STOP").await;
+    scene.rebuilds_to_the_end(2).await;
+    let (succeeded, said) = scene.command(&["rebuild", "runs", "--finish"]).await;
+    assert!(succeeded, "{said}");
+    scene.installation.signal(Kind::Projector, 0, "CONT").await;
+    witness.write_and_read().await;
+    scene.tidies_up_and_verifies().await;
+    scene.installation.assert_unharmed();
 }
 
 /// An installation with something in it.
@@ -136,7 +205,7 @@ impl Scene {
         self.gates.somebody_waits_at(&shut).await;
         self.all_runs_are_built(next).await;
         self.kill(rebuild, shut).await;
-        self.goes_on(next, witness).await;
+        self.nothing_has_changed(next, witness).await;
     }
 
     async fn killed_at(&mut self, gate: Gate, witness: &Witness) {
@@ -145,7 +214,7 @@ impl Scene {
         let rebuild = self.begin(REBUILD);
         self.gates.somebody_waits_at(&shut).await;
         self.kill(rebuild, shut).await;
-        self.goes_on(next, witness).await;
+        self.nothing_has_changed(next, witness).await;
     }
 
     /// One table, which is not written any more, is taken from it before it comes to comparing.
@@ -165,7 +234,14 @@ impl Scene {
         rebuild.kill().await;
         self.gates.nothing_is_left_running().await;
         taken.rollback().await.expect("an end");
-        self.goes_on(next, witness).await;
+        self.nothing_has_changed(next, witness).await;
+    }
+
+    /// The new generation is whole, but nobody has compared it with what came since.
+    async fn what_was_never_served_is_no_way_back(&mut self) {
+        let (succeeded, said) = self.command(&["rebuild", "runs", "--rollback"]).await;
+        let none = "there is no generation to go back to";
+        assert!(!succeeded && said.contains(none), "{said}");
     }
 
     /// The switch is made, but whoever made it never heard so.
@@ -214,18 +290,14 @@ impl Scene {
         self.gates.open(shut).await;
     }
 
-    /// After a kill before the switch: what is served is, and the next rebuild builds on.
-    async fn goes_on(&mut self, next: i32, witness: &Witness) {
-        let served = self.served().await;
-        assert_eq!(served, next - 1);
+    /// After a kill before the switch: what is served is, and what was begun is built on.
+    async fn nothing_has_changed(&self, next: i32, witness: &Witness) {
+        assert_eq!(self.served().await, next - 1);
         let frozen: i64 = self
             .number("SELECT count(*) FROM runs.active_generation JOIN runs.cursors USING (generation) WHERE frozen")
             .await;
         assert_eq!(frozen, 0, "cursors that are served are frozen");
         witness.sees_more().await;
-        self.rebuilds_to_the_end(next).await;
-        witness.sees_more().await;
-        self.tidies_up_and_verifies().await;
     }
 
     async fn rebuilds_to_the_end(&mut self, next: i32) {
@@ -284,10 +356,9 @@ impl Scene {
             .await
     }
 
-    /// The number of the generation that is built next, if none is begun.
+    /// The number of the generation that is built or to be built.
     async fn next(&self) -> i32 {
-        self.number("SELECT max(generation) + 1 FROM runs.generations")
-            .await
+        self.served().await + 1
     }
 
     async fn number<T>(&self, sql: &str) -> T

@@ -1,6 +1,8 @@
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::future::join_all;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
 use runledger_domain::scope::Role;
 use runledger_proto::common::v1::ReadOptions;
@@ -14,10 +16,11 @@ use tokio::sync::watch;
 /// Writes a run and reads it at once with its token, at every api and as every role; then again.
 /// Nothing may be refused, fail or be older than the token.
 pub(super) struct Witness {
+    name: String,
     clients: Clients,
     /// An agent of one api, a viewer of another.
     readers: Vec<(String, RunsServiceClient<Connection>)>,
-    rng: StdRng,
+    rng: Mutex<StdRng>,
     /// Runs written and read so far.
     seen: watch::Sender<u64>,
     stop: AtomicBool,
@@ -30,7 +33,7 @@ impl Witness {
         installation: &Installation,
         tenant: &Tenant,
         roles: &[Role],
-        rng: StdRng,
+        rng: &mut StdRng,
     ) -> Self {
         let reader = |(number, role): (u32, &Role)| {
             let key = tenant.key(*role).to_owned().into();
@@ -40,9 +43,10 @@ impl Witness {
             (who, RunsServiceClient::new(connection))
         };
         Self {
+            name: facts::id(rng),
             clients: installation.clients(tenant.key(Role::Agent)),
             readers: (0..).zip(roles).map(reader).collect(),
-            rng,
+            rng: Mutex::new(StdRng::from_rng(rng)),
             seen: watch::channel(0).0,
             stop: AtomicBool::new(false),
             written: AtomicU64::new(0),
@@ -51,30 +55,36 @@ impl Witness {
 
     /// Until told to stop.
     pub(super) async fn testify(&self) {
-        let mut rng = self.rng.clone();
         while !self.stop.load(Ordering::SeqCst) {
-            let number = self.written.fetch_add(1, Ordering::SeqCst);
-            let run = format!("witness-{number}");
-            let used = UsageRecorded {
-                run_id: run.clone(),
-                meter: "tokens.output".into(),
-                quantity: 7,
-                ..UsageRecorded::default()
-            };
-            let facts = vec![
-                facts::run_started(&mut rng, &run),
-                facts::run_fact(&mut rng, Fact::UsageRecorded(used)),
-            ];
-            let request = RunIngestServiceAppendRequest { facts };
-            let written = self.clients.runs_in.clone().append(request).await;
-            let token = written.expect("an acknowledgement").into_inner().token;
-            let reads = self.readers.iter().map(|(who, reader)| {
-                let (run, token) = (run.clone(), token.clone());
-                async move { assert_fresh(reader.clone(), who, run, token).await }
-            });
-            join_all(reads).await;
-            self.seen.send_modify(|seen| *seen += 1);
+            self.write_and_read().await;
         }
+    }
+
+    pub(super) async fn write_and_read(&self) {
+        let number = self.written.fetch_add(1, Ordering::SeqCst);
+        let run = format!("{}-{number}", self.name);
+        let used = UsageRecorded {
+            run_id: run.clone(),
+            meter: "tokens.output".into(),
+            quantity: 7,
+            ..UsageRecorded::default()
+        };
+        let facts = {
+            let mut rng = self.rng.lock().expect("nobody has panicked");
+            vec![
+                facts::run_started(&mut *rng, &run),
+                facts::run_fact(&mut *rng, Fact::UsageRecorded(used)),
+            ]
+        };
+        let request = RunIngestServiceAppendRequest { facts };
+        let written = self.clients.runs_in.clone().append(request).await;
+        let token = written.expect("an acknowledgement").into_inner().token;
+        let reads = self.readers.iter().map(|(who, reader)| {
+            let (run, token) = (run.clone(), token.clone());
+            async move { assert_fresh(reader.clone(), who, run, token).await }
+        });
+        join_all(reads).await;
+        self.seen.send_modify(|seen| *seen += 1);
     }
 
     /// Waits until it has written and read another run, begun from now on.

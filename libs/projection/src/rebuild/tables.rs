@@ -57,8 +57,13 @@ impl Owner<'_> {
         let created = async {
             let mut tx = self.pool.begin().await?;
             let known: Known = sqlx::query_as(
-                "INSERT INTO generations (generation, schema_name, is_whole, made_at)
-                 SELECT max(generation) + 1, $1 || '_' || max(generation) + 1, false, $2 FROM generations
+                // Past whatever is left of one that was dropped, too.
+                "WITH next (generation) AS (
+                     SELECT greatest((SELECT max(generation) FROM generations), (SELECT max(generation) FROM cursors),
+                                     (SELECT max(generation) FROM checkpoints), (SELECT max(generation) FROM parked)) + 1
+                 )
+                 INSERT INTO generations (generation, schema_name, is_whole, made_at)
+                 SELECT generation, $1 || '_' || generation, false, $2 FROM next
                  RETURNING generation, schema_name, is_whole",
             )
             .bind(self.base)
@@ -141,13 +146,18 @@ impl Owner<'_> {
                 )
                 .await?;
             }
-            for table in ["cursors", "checkpoints", "parked", "generations"] {
+            sqlx::query("DELETE FROM generations WHERE generation = $1")
+                .bind(known.generation)
+                .execute(&mut *tx)
+                .await?;
+            // Of every generation that is no more: a projector that stops may write down where it was
+            // in the moment of a drop.
+            for table in BOOKS {
                 let base = self.base;
-                let statement = format!("DELETE FROM {base}.{table} WHERE generation = $1");
-                sqlx::query(AssertSqlSafe(statement))
-                    .bind(known.generation)
-                    .execute(&mut *tx)
-                    .await?;
+                let swept = format!(
+                    "DELETE FROM {base}.{table} WHERE generation NOT IN (SELECT generation FROM {base}.generations)"
+                );
+                run(&mut tx, swept).await?;
             }
             tx.commit().await
         };

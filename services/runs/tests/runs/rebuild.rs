@@ -10,7 +10,7 @@ use runledger_domain::scope::Role;
 use runledger_domain::time::SystemClock;
 use runledger_proto::run::v1::GetRunRequest;
 use runledger_runs::rebuild::{DifferenceKind, Error, Verdict};
-use runledger_runs::{UPKEEP_DEFAULTS, Upkeep, UpkeepConfig};
+use runledger_runs::{TABLES, UPKEEP_DEFAULTS, Upkeep, UpkeepConfig};
 use sqlx::{AssertSqlSafe, Executor, PgPool};
 use tokio_util::sync::CancellationToken;
 
@@ -269,6 +269,33 @@ async fn verify_names_the_first_thing_that_is_not_what_the_log_says() {
             assert_whole(&upkeep.verify().await.unwrap());
         }
     }
+    admin.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_looks_at_every_table() {
+    let world = World::new().await;
+    let token = live(&world, 0, 5).await;
+    read(&world, &token, "r4").await;
+    let upkeep = upkeep(&world);
+    let admin = stopped(&world).await;
+    for table in TABLES {
+        let taken = format!(
+            "CREATE TABLE aside AS SELECT * FROM runs.{table} LIMIT 0;
+             WITH taken AS (DELETE FROM runs.{table} WHERE ctid = (SELECT min(ctid) FROM runs.{table}) RETURNING *)
+             INSERT INTO aside SELECT * FROM taken"
+        );
+        execute(&admin, &taken).await;
+        let found = upkeep.verify().await.unwrap().difference;
+        let found = found.unwrap_or_else(|| panic!("nothing found in {table}"));
+        assert_eq!(
+            (found.table.as_str(), found.kind),
+            (*table, DifferenceKind::Missing)
+        );
+        let put_back = format!("INSERT INTO runs.{table} SELECT * FROM aside; DROP TABLE aside");
+        execute(&admin, &put_back).await;
+    }
+    assert_whole(&upkeep.verify().await.unwrap());
     admin.close().await;
 }
 
