@@ -4,6 +4,7 @@
 
 mod access;
 mod bad_input;
+mod bad_log;
 mod dead_letters;
 mod exactly_once;
 mod read_your_writes;

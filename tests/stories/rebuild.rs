@@ -272,7 +272,7 @@ impl Scene {
         self.tidies_up_and_verifies().await;
     }
 
-    /// What a verify builds and never drops is dropped by the next.
+    /// What a verify builds and never drops is dropped by the next that comes, never built on.
     async fn a_verify_that_is_killed(&mut self) {
         let next = self.next().await;
         let shut = self.gates.shut(Gate::Messages(next)).await;
@@ -281,6 +281,7 @@ impl Scene {
         self.kill(verify, shut).await;
         let left: i64 = self.number("SELECT count(*) FROM runs.generations").await;
         assert_eq!(left, 2);
+        self.rebuilds_to_the_end(next + 1).await;
         self.tidies_up_and_verifies().await;
     }
 

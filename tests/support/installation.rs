@@ -199,6 +199,15 @@ impl Installation {
         Process::start(&name, arguments, &environment, self.folder.path())
     }
 
+    /// Migrates again; whether it succeeded, and what it printed.
+    pub async fn migrate(&self) -> (bool, String) {
+        let environment = self.environment("runledger_migrator");
+        let folder = self.folder.path();
+        Process::start("migrate-again", &["migrate"], &environment, folder)
+            .end()
+            .await
+    }
+
     /// Runs a command of the binary to its end; returns what it printed.
     async fn once(&self, name: &str, arguments: &[&str], user: &str) -> String {
         Process::start(name, arguments, &self.environment(user), self.folder.path())

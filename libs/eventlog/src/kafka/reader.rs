@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use rdkafka::config::FromClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use runledger_domain::ids::Incarnation;
 use runledger_domain::log::{Genesis, Partition, Position};
 
@@ -25,17 +25,29 @@ const RECORDS: &str = "reading records";
 
 /// A consumer of its own for one question, so that no two questions disturb each other.
 pub(super) struct Reader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Context>,
     deadline: Instant,
 }
 
+/// What the client library calls back. Trouble is what a question is answered with; this hears it
+/// again, and of the end of every partition that nobody waited for.
+struct Context;
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "a question to Kafka has trouble");
+    }
+}
+
+impl ConsumerContext for Context {}
+
 impl Reader {
     pub(super) fn new(config: &Config) -> Result<Self, Error> {
-        let consumer =
-            BaseConsumer::from_config(&config.reader()).map_err(|error| Error::Refused {
-                doing: "making a Kafka consumer",
-                source: error.into(),
-            })?;
+        let made = BaseConsumer::from_config_and_context(&config.reader(), Context);
+        let consumer = made.map_err(|error| Error::Refused {
+            doing: "making a Kafka consumer",
+            source: error.into(),
+        })?;
         Ok(Self {
             consumer,
             deadline: Instant::now() + config.request_timeout,

@@ -13,9 +13,11 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::build::goal;
+use super::switch::same_log;
 use super::tables::{Known, Owner};
 use super::{
-    Difference, Discontinuity, Error, Progress, Report, Site, Step, Verdict, compare, continuity,
+    Difference, Discontinuity, Error, Parked, Progress, Report, Site, Step, Verdict, compare,
+    continuity, parked,
 };
 use crate::apply::Projection;
 use crate::cursor::Cursor;
@@ -25,6 +27,14 @@ use crate::store::{self, Generation};
 const LOOK_FOR_US_EVERY: &str = "500";
 /// How often it is made sure that the lock is still held.
 const LOOK_AT_LOCK_EVERY: Duration = Duration::from_secs(1);
+
+/// What comparing two generations came to.
+pub(super) struct Compared {
+    /// Rows by table, or the first difference.
+    pub(super) rows: Result<Vec<(&'static str, u64)>, Box<Difference>>,
+    /// What is parked in the one that is served.
+    pub(super) parked: Parked,
+}
 
 /// One rebuild or verify at a time: an advisory lock of the database, held by a connection.
 pub(super) struct Running<'a, P, F> {
@@ -138,11 +148,14 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
         }
         let target = match self.begun(others, fresh).await? {
             Some(begun) => begun,
-            None => self.create(&served).await?,
+            None => self.create(&served, false).await?,
         };
         self.build(&target, &served).await?;
-        let rows = self.compare(&target, &served).await?;
-        let rows = rows.map_err(Error::Different)?;
+        let compared = self.compare(&target, &served).await?;
+        let rows = compared.rows.map_err(|difference| Error::Different {
+            difference,
+            parked: compared.parked.to_string(),
+        })?;
         self.switch(&served, &target).await?;
         Ok(self.report(&target, rows))
     }
@@ -177,6 +190,7 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
             checkpoints,
             discontinuity,
             difference: None,
+            parked: Parked::default(),
         };
         // Cursors that are wrong say nothing about how far to build.
         if verdict.discontinuity.is_some() {
@@ -185,21 +199,24 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
         // What an earlier version has built would say nothing about this one.
         let begun = others.into_iter().filter(|one| !one.is_whole).collect();
         self.begun(begun, true).await?;
-        let target = self.create(&served).await?;
+        let target = self.create(&served, true).await?;
         let compared = match self.bring(&target, &served).await {
             Ok(()) => self.compare(&target, &served).await,
             Err(error) => Err(error),
         };
         self.owner().drop(&target).await?;
-        match compared? {
+        let compared = compared?;
+        verdict.parked = compared.parked;
+        match compared.rows {
             Ok(rows) => verdict.report = self.report(&served, rows),
             Err(difference) => verdict.difference = Some(*difference),
         }
         Ok(verdict)
     }
 
-    pub(super) async fn create(&self, like: &Known) -> Result<Known, Error> {
-        self.owner().create(like, self.site.clock.now()).await
+    pub(super) async fn create(&self, like: &Known, is_trial: bool) -> Result<Known, Error> {
+        let now = self.site.clock.now();
+        self.owner().create(like, now, is_trial).await
     }
 
     pub(super) fn owner(&self) -> Owner<'_> {
@@ -226,19 +243,19 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
         Ok((served, all))
     }
 
-    /// The generation that an earlier rebuild has begun. All such are dropped if it is to be `fresh`.
+    /// The generation that an earlier rebuild has begun. All such are dropped if it is to be `fresh`,
+    /// and what a verify has left behind in any case.
     pub(super) async fn begun(
         &self,
         begun: Vec<Known>,
         fresh: bool,
     ) -> Result<Option<Known>, Error> {
-        if !fresh {
-            return Ok(begun.into_iter().next_back());
-        }
-        for known in &begun {
+        let (dropped, mut kept): (Vec<Known>, Vec<Known>) =
+            begun.into_iter().partition(|one| fresh || one.is_trial);
+        for known in &dropped {
             self.owner().drop(known).await?;
         }
-        Ok(None)
+        Ok(kept.pop())
     }
 
     pub(super) fn tell(&self, step: Step, missing: u64) {
@@ -272,17 +289,18 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
         cursors.map_err(Error::database("read the cursors"))
     }
 
-    /// Compares all tables at one and the same cursors. The inner error is the first difference.
-    pub(super) async fn compare(
-        &self,
-        target: &Known,
-        served: &Known,
-    ) -> Result<Result<Vec<(&'static str, u64)>, Box<Difference>>, Error> {
+    /// Compares all tables at one and the same cursors.
+    pub(super) async fn compare(&self, target: &Known, served: &Known) -> Result<Compared, Error> {
         let mut ours = self.snapshot(served).await?;
         let at = store::all(&mut *ours, served.generation)
             .await
             .map_err(Error::database("read the cursors"))?;
+        let parked = parked::of(&mut ours, served.generation).await?;
+        if target.is_trial {
+            parked::same(&mut ours, served.generation, target, self.site.schema).await?;
+        }
         self.catch_up(target, goal(at.values())).await?;
+        same_log(&at, &self.cursors(target).await?)?;
         let mut theirs = self.snapshot(target).await?;
         // Nobody who writes rows can know it beforehand.
         let seed = RandomState::new().hash_one(0).cast_signed();
@@ -291,10 +309,14 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
             self.tell(Step::Comparing(table), 0);
             match compare::table(&mut ours, &mut theirs, table, seed).await? {
                 Ok(count) => rows.push((*table, count)),
-                Err(difference) => return Ok(Err(difference)),
+                Err(difference) => {
+                    let rows = Err(difference);
+                    return Ok(Compared { rows, parked });
+                }
             }
         }
-        Ok(Ok(rows))
+        let rows = Ok(rows);
+        Ok(Compared { rows, parked })
     }
 
     /// A snapshot in which names mean the tables of `known`.

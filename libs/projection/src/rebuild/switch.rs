@@ -107,7 +107,7 @@ fn gap(ours: &BTreeMap<Partition, Cursor>, theirs: &BTreeMap<Partition, Cursor>)
 }
 
 /// Two generations at the same cursors have read the same records: the rolling hash says so.
-fn same_log(
+pub(super) fn same_log(
     ours: &BTreeMap<Partition, Cursor>,
     theirs: &BTreeMap<Partition, Cursor>,
 ) -> Result<(), Error> {

@@ -9,12 +9,17 @@ use crate::store::Generation;
 /// Tables of the book-keeping that a generation has for itself until it is whole.
 const BOOKS: &[&str] = &["cursors", "checkpoints", "parked"];
 
+/// The same, and what is left out.
+const TRIAL_BOOKS: &[&str] = &["cursors", "checkpoints", "parked", "skipped"];
+
 /// A generation, whether it is served or not.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub(super) struct Known {
     pub(super) generation: i32,
     pub(super) schema_name: String,
     pub(super) is_whole: bool,
+    /// Made by a verify, which leaves out what is parked: never to be served.
+    pub(super) is_trial: bool,
 }
 
 impl Known {
@@ -44,15 +49,25 @@ pub(super) struct Owner<'a> {
 impl Owner<'_> {
     pub(super) async fn generations(&self) -> Result<Vec<Known>, Error> {
         let rows = sqlx::query_as(
-            "SELECT generation, schema_name, is_whole FROM generations ORDER BY generation",
+            "SELECT generation, schema_name, is_whole,
+                    schema_name <> $1 AND to_regclass(schema_name || '.skipped') IS NOT NULL AS is_trial
+               FROM generations ORDER BY generation",
         )
+        .bind(self.base)
         .fetch_all(self.pool)
         .await;
         rows.map_err(Error::database("list the generations"))
     }
 
     /// Makes the empty, unlogged tables of a new generation, like those of `like`: all of them or none.
-    pub(super) async fn create(&self, like: &Known, at: Timestamp) -> Result<Known, Error> {
+    /// One on trial leaves out what is parked in `like` as if facts said so, so that both can be
+    /// compared.
+    pub(super) async fn create(
+        &self,
+        like: &Known,
+        at: Timestamp,
+        is_trial: bool,
+    ) -> Result<Known, Error> {
         let failed = Error::database("make the tables of a new generation");
         let created = async {
             let mut tx = self.pool.begin().await?;
@@ -64,14 +79,16 @@ impl Owner<'_> {
                  )
                  INSERT INTO generations (generation, schema_name, is_whole, made_at)
                  SELECT generation, $1 || '_' || generation, false, $2 FROM next
-                 RETURNING generation, schema_name, is_whole",
+                 RETURNING generation, schema_name, is_whole, $3 AS is_trial",
             )
             .bind(self.base)
             .bind(at)
+            .bind(is_trial)
             .fetch_one(&mut *tx)
             .await?;
             run(&mut tx, format!("CREATE SCHEMA {}", known.schema_name)).await?;
-            for (source, tables) in [(like.schema_name.as_str(), self.tables), (self.base, BOOKS)] {
+            let books: &[&str] = if is_trial { TRIAL_BOOKS } else { BOOKS };
+            for (source, tables) in [(like.schema_name.as_str(), self.tables), (self.base, books)] {
                 let statements: Vec<String> =
                     sqlx::query_scalar(include_str!("../../sql/clone_tables.sql"))
                         .bind(source)
@@ -82,6 +99,16 @@ impl Owner<'_> {
                 for statement in statements {
                     run(&mut tx, statement).await?;
                 }
+            }
+            if is_trial {
+                let (base, schema) = (self.base, &known.schema_name);
+                let left_out = format!(
+                    "INSERT INTO {schema}.skipped SELECT * FROM {base}.skipped
+                     UNION ALL SELECT family, partition, incarnation, log_offset, -1 FROM {base}.parked WHERE generation = {}
+                     ON CONFLICT DO NOTHING",
+                    like.generation
+                );
+                run(&mut tx, left_out).await?;
             }
             tx.commit().await?;
             Ok(known)
