@@ -95,7 +95,9 @@ impl Scene {
         let end = format!("the log ends before {next}");
         self.refuses(REBUILD, &["run/0", &at, &end, "find out which"])
             .await;
-        self.execute("UPDATE runs.cursors SET next_offset = next_offset - 1000 WHERE family = 'run' AND partition = 0")
+        self.execute("UPDATE runs.cursors SET next_offset = next_offset - 1000 WHERE family = 'run' AND partition = 0;
+                      DELETE FROM runs.checkpoints c USING runs.cursors r
+                       WHERE (c.family, c.partition) = (r.family, r.partition) AND c.next_offset > r.next_offset")
             .await;
     }
 
