@@ -70,7 +70,7 @@ async fn report(installation: &Installation, tenant: &Tenant, rng: &mut StdRng) 
             .expect("a count");
         (usize::try_from(there) == Ok(ledger.acknowledged.len()))
             .then_some(())
-            .ok_or(format!("{there} records"))
+            .ok_or_else(|| format!("{there} records"))
     })
     .await;
     admin.close().await;

@@ -46,7 +46,7 @@ impl Looks {
             let count = self.count();
             (count >= wanted)
                 .then_some(())
-                .ok_or(format!("{count} of {wanted} looks"))
+                .ok_or_else(|| format!("{count} of {wanted} looks"))
         })
         .await;
     }

@@ -25,6 +25,8 @@ pub(super) enum Gate {
     Indexes,
     /// With all of its tables logged, before that is committed.
     Logged,
+    /// At the switch, before it holds the projector still.
+    Freeze,
     /// In the transaction of the switch, before it names the new generation.
     Switch,
     /// In its commit.
@@ -38,6 +40,7 @@ impl Gate {
             Self::Logged => 2,
             Self::Switch => 3,
             Self::Commit => 4,
+            Self::Freeze => 5,
             Self::Messages(generation) => 100 + generation,
         }
     }
@@ -77,6 +80,12 @@ BEGIN
     RETURN NEW;
 END $$;
 CREATE TRIGGER on_switch BEFORE UPDATE ON runs.active_generation FOR EACH ROW EXECUTE FUNCTION gates.on_switch(3);
+CREATE FUNCTION gates.on_freeze() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_query() ~ 'frozen = true' THEN PERFORM gates.pass(5); END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER on_freeze BEFORE UPDATE OF frozen ON runs.cursors FOR EACH STATEMENT EXECUTE FUNCTION gates.on_freeze();
 CREATE CONSTRAINT TRIGGER on_commit AFTER UPDATE ON runs.active_generation DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION gates.on_switch(4);
 ";
@@ -134,7 +143,7 @@ impl Gates {
                 .expect("the locks");
             (waiting > 0)
                 .then_some(())
-                .ok_or(format!("nobody at {:?}", shut.gate))
+                .ok_or_else(|| format!("nobody at {:?}", shut.gate))
         })
         .await;
     }
@@ -166,7 +175,7 @@ impl Gates {
             .expect("the locks");
             (waiting > 0)
                 .then_some(())
-                .ok_or(format!("nobody waits with {statement}"))
+                .ok_or_else(|| format!("nobody waits with {statement}"))
         })
         .await;
     }
@@ -184,7 +193,7 @@ impl Gates {
             .expect("who is connected");
             left.is_empty()
                 .then_some(())
-                .ok_or(format!("still there: {left:?}"))
+                .ok_or_else(|| format!("still there: {left:?}"))
         })
         .await;
     }

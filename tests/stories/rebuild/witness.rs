@@ -81,10 +81,19 @@ impl Witness {
         let token = written.expect("an acknowledgement").into_inner().token;
         let reads = self.readers.iter().map(|(who, reader)| {
             let (run, token) = (run.clone(), token.clone());
-            async move { assert_fresh(reader.clone(), who, run, token).await }
+            async move { assert_there(reader.clone(), who, run, vec![token]).await }
         });
         join_all(reads).await;
         self.seen.send_modify(|seen| *seen += 1);
+    }
+
+    /// Reads what it has written last, with no token: what was read once does not go away.
+    pub(super) async fn still_sees(&self) {
+        let number = self.written.load(Ordering::SeqCst) - 1;
+        let run = format!("{}-{number}", self.name);
+        for (who, reader) in &self.readers {
+            assert_there(reader.clone(), who, run.clone(), Vec::new()).await;
+        }
     }
 
     /// Waits until it has written and read another run, begun from now on.
@@ -102,11 +111,11 @@ impl Witness {
     }
 }
 
-async fn assert_fresh(
+async fn assert_there(
     mut reader: RunsServiceClient<Connection>,
     who: &str,
     run_id: String,
-    token: String,
+    at_least: Vec<String>,
 ) {
     let max_wait = prost_types::Duration {
         seconds: 10,
@@ -115,7 +124,7 @@ async fn assert_fresh(
     let request = GetRunRequest {
         run_id: run_id.clone(),
         read: Some(ReadOptions {
-            at_least: vec![token],
+            at_least,
             max_wait: Some(max_wait),
         }),
     };

@@ -173,7 +173,7 @@ async fn owns(owned: &Owned, name: &str, count: usize) {
         let own = owned.lock().unwrap()[name].len();
         (own == count)
             .then_some(())
-            .ok_or(format!("{name} owns {own} of {count}"))
+            .ok_or_else(|| format!("{name} owns {own} of {count}"))
     })
     .await;
 }
