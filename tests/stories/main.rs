@@ -4,9 +4,11 @@
 
 mod access;
 mod bad_input;
+mod bad_log;
 mod dead_letters;
 mod exactly_once;
 mod read_your_writes;
+mod rebuild;
 mod tail;
 mod trace;
 mod weather;

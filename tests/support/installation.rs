@@ -188,10 +188,22 @@ impl Installation {
     /// Runs a people's command, as the projector is configured; whether it succeeded, and what it
     /// printed.
     pub async fn command(&self, number: u32, arguments: &[&str]) -> (bool, String) {
+        self.begin(number, arguments).end().await
+    }
+
+    /// Begins such a command.
+    pub fn begin(&self, number: u32, arguments: &[&str]) -> Process {
         let mut environment = self.environment(user(Kind::Projector));
         environment.push(("RUNLEDGER_PROJECTION__NAME".into(), self.projection()));
         let name = format!("command-{number}");
         Process::start(&name, arguments, &environment, self.folder.path())
+    }
+
+    /// Migrates again; whether it succeeded, and what it printed.
+    pub async fn migrate(&self) -> (bool, String) {
+        let environment = self.environment("runledger_migrator");
+        let folder = self.folder.path();
+        Process::start("migrate-again", &["migrate"], &environment, folder)
             .end()
             .await
     }

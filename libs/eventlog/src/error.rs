@@ -75,6 +75,11 @@ pub enum Error {
         found: String,
         wanted: &'static str,
     },
+    #[error(
+        "another process follows the log for {group} under the same name, {instance}, and keeps taking it: \
+         give each process a projection.instance of its own"
+    )]
+    NameTaken { group: String, instance: String },
     #[error("partition {0} does not exist")]
     NoPartition(Partition),
     #[error("{field} of the Kafka configuration: {what}")]
@@ -107,6 +112,7 @@ impl Error {
             | Self::HashVersion { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::TopicConfig { .. }
+            | Self::NameTaken { .. }
             | Self::Config { .. }
             | Self::Refused { .. } => Kind::Internal,
         }

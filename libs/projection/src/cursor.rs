@@ -43,7 +43,10 @@ pub(crate) enum Verdict {
 /// The log is not the one that the cursor has read so far.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Diverged {
-    #[error("LOG_DIVERGED: {partition}: expected offset {expected}, found {found}")]
+    #[error(
+        "LOG_DIVERGED: {partition}: expected offset {expected}, found {found}: records are missing from the log, \
+             or it is another one; find out which before anything else"
+    )]
     Offset {
         partition: Partition,
         expected: u64,

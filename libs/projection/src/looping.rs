@@ -39,6 +39,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The same for a batch that is sifted for what cannot be applied, or that redrives a stream: that
 /// takes many statements.
 const SIFTING_PATIENCE: Duration = Duration::from_secs(600);
+/// How long the loop waits for the answer to a look around; the next look makes up for one that was
+/// missed.
+const LOOK_AT_MOST: Duration = Duration::from_millis(500);
 
 /// How a projection joins its group and how much it takes at once.
 #[derive(Clone, Debug, Deserialize)]

@@ -17,12 +17,14 @@ use crate::looping;
 mod build;
 mod compare;
 mod continuity;
+mod parked;
 mod running;
 mod switch;
 mod tables;
 
 pub use compare::{Difference, DifferenceKind};
 pub use continuity::Discontinuity;
+pub use parked::{Parked, ParkedStream};
 use running::Running;
 
 /// What a rebuild works with.
@@ -80,6 +82,8 @@ pub struct Verdict {
     /// The first place where cursors or checkpoints are not what the log says.
     pub discontinuity: Option<Discontinuity>,
     pub difference: Option<Difference>,
+    /// What is parked and therefore not in the read model; all else was compared. No difference.
+    pub parked: Parked,
 }
 
 /// Why it came to nothing. The generation that is served is as it was.
@@ -87,6 +91,10 @@ pub struct Verdict {
 pub enum Error {
     #[error("a rebuild or verify of {name} is running; wait for it, or end it")]
     Running { name: String },
+    #[error(
+        "the connection that held the lock of rebuilds broke, and another may have begun; run it again to go on"
+    )]
+    LockLost(#[source] sqlx::Error),
     #[error("cannot {doing}")]
     Database {
         doing: &'static str,
@@ -100,13 +108,29 @@ pub enum Error {
     #[error("a task of the build ended by itself")]
     Task(#[source] tokio::task::JoinError),
     #[error(
-        "the new generation is not what is served: {0}; `runledger verify` tells which is right"
+        "the new generation is not what is served: {difference}; `runledger verify` tells which is right \
+         ({parked} in what is served: what can be applied by now, redrive first)"
     )]
-    Different(Box<Difference>),
+    Different {
+        difference: Box<Difference>,
+        parked: String,
+    },
+    #[error("what is parked has changed while it was verified; run it again")]
+    ParkedChanged,
     #[error(
-        "LOG_DIVERGED: {partition}: the new generation and the one that is served have read different logs"
+        "LOG_DIVERGED: {partition}: what is served was read from another log than this one: the topic was \
+         replaced, or the database belongs to another; `runledger verify` tells from which offset on"
     )]
     Diverged { partition: Partition },
+    #[error(
+        "LOG_DIVERGED: {partition}: what is served has come to offset {next}, but the log ends before {end}: it was \
+         replaced or cut, or the database belongs to another one; find out which before anything else"
+    )]
+    BeyondLog {
+        partition: Partition,
+        next: u64,
+        end: u64,
+    },
     #[error("the projector writes faster than this rebuild; give it more workers")]
     TooSlow,
     #[error("generation {0} is kept as the way back; drop it first, with --finish")]
@@ -138,7 +162,7 @@ pub async fn rebuild<P: Projection>(
     shutdown: CancellationToken,
 ) -> Result<Report, Error> {
     let running = Running::begin(site, make, progress, shutdown).await?;
-    let rebuilt = running.rebuild(fresh).await;
+    let rebuilt = running.alone(running.rebuild(fresh)).await;
     running.end().await;
     rebuilt
 }
@@ -154,7 +178,7 @@ pub async fn rollback<P: Projection>(
     shutdown: CancellationToken,
 ) -> Result<Report, Error> {
     let running = Running::begin(site, make, progress, shutdown).await?;
-    let rolled_back = running.rollback().await;
+    let rolled_back = running.alone(running.rollback()).await;
     running.end().await;
     rolled_back
 }
@@ -170,7 +194,7 @@ pub async fn finish<P: Projection>(
 ) -> Result<usize, Error> {
     let (progress, _) = watch::channel(Progress::default());
     let running = Running::begin(site, make, progress, shutdown).await?;
-    let finished = running.finish().await;
+    let finished = running.alone(running.finish()).await;
     running.end().await;
     finished
 }
@@ -187,7 +211,7 @@ pub async fn verify<P: Projection>(
     shutdown: CancellationToken,
 ) -> Result<Verdict, Error> {
     let running = Running::begin(site, make, progress, shutdown).await?;
-    let verdict = running.verify().await;
+    let verdict = running.alone(running.verify()).await;
     running.end().await;
     verdict
 }

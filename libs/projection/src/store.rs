@@ -136,6 +136,18 @@ pub(crate) async fn is_frozen(
         .await
 }
 
+/// Whether another generation is served than this one. Frozen cursors do not tell for long: those of
+/// a generation that is gone back to move again, and dropped ones are no more.
+pub(crate) async fn is_retired(
+    db: impl PgExecutor<'_>,
+    generation: i32,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT generation <> $1 FROM active_generation")
+        .bind(generation)
+        .fetch_one(db)
+        .await
+}
+
 /// All cursors of the generation that is served, as this snapshot has them. In a transaction, what
 /// follows looks its tables up in that generation.
 pub(crate) async fn active(

@@ -2,7 +2,9 @@
 
 mod probe;
 
+use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use probe::{World, fact, scope};
@@ -10,13 +12,69 @@ use runledger_domain::log::{Family, Partition};
 use runledger_eventlog::token::Token;
 use runledger_eventlog::{Log, Outcome};
 use runledger_projection::{ReadOptions, Reader};
+use runledger_testkit::eventually;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::field::Field;
+use tracing::instrument::WithSubscriber as _;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 const SOON: Duration = Duration::from_secs(20);
+const WAITERS: usize = 1_000;
+/// The reader pauses a little longer between two polls.
+const POLLS_APART_MS: u128 = 8;
 
 struct Api {
     reader: Reader,
     shutdown: CancellationToken,
+    /// How often it has looked at the cursors for all who wait.
+    polls: Looks,
+}
+
+/// Counts the statements that look at the cursors, as sqlx tells of them, in whatever is run with it.
+#[derive(Clone, Default)]
+struct Looks(Arc<AtomicUsize>);
+
+impl Looks {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    async fn reach(&self, wanted: usize) {
+        eventually(SOON, async || {
+            let count = self.count();
+            (count >= wanted)
+                .then_some(())
+                .ok_or_else(|| format!("{count} of {wanted} looks"))
+        })
+        .await;
+    }
+}
+
+impl Subscriber for Looks {
+    fn enabled(&self, of: &Metadata<'_>) -> bool {
+        of.target() == "sqlx::query"
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut is_look = false;
+        event.record(&mut |_: &Field, value: &dyn Debug| {
+            is_look |= format!("{value:?}").contains("active AS MATERIALIZED");
+        });
+        if is_look {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
 }
 
 impl Api {
@@ -25,9 +83,15 @@ impl Api {
         let reader = Reader::new(world.reader.clone(), log, &[Family::Run]);
         let shutdown = CancellationToken::new();
         let (following, token) = (reader.clone(), shutdown.clone());
+        let polls = Looks::default();
+        let follow = async move { following.follow(token).await };
         #[expect(clippy::disallowed_methods, reason = "the test is the supervisor")]
-        tokio::spawn(async move { following.follow(token).await });
-        Self { reader, shutdown }
+        tokio::spawn(follow.with_subscriber(polls.clone()));
+        Self {
+            reader,
+            shutdown,
+            polls,
+        }
     }
 
     /// How many records a read with this token sees, or the reason of its refusal.
@@ -186,6 +250,34 @@ async fn a_change_is_noticed_by_all_who_wait_for_it() {
         .expect("a snapshot")
         .cursors;
     assert!(then[&partition].next_offset > now[&partition].next_offset);
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_who_wait_cost_one_poll() {
+    let world = World::new().await;
+    let api = Api::over(&world);
+    let token = append(&world, 3).await;
+    let own_looks = Looks::default();
+    let waits = (0..WAITERS).map(|_| api.count(&token, SOON));
+    let all = futures::future::join_all(waits).with_subscriber(own_looks.clone());
+    let begun = Instant::now();
+    let watcher = async {
+        // Everybody has looked once, and looks no more while the polls go on.
+        own_looks.reach(WAITERS).await;
+        api.polls.reach(api.polls.count() + 20).await;
+        assert_eq!(own_looks.count(), WAITERS, "somebody looks by himself");
+        let most = begun.elapsed().as_millis() / POLLS_APART_MS + 1;
+        assert!(api.polls.count() as u128 <= most, "more than one poll");
+        world.spawn("worker")
+    };
+    let (seen, worker) = tokio::join!(all, watcher);
+    assert!(seen.iter().all(|seen| *seen == Ok(3)), "{seen:?}");
+    assert_eq!(
+        own_looks.count(),
+        2 * WAITERS,
+        "told once, when it is there"
+    );
     worker.stop().await.expect("a clean stop");
 }
 

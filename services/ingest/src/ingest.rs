@@ -270,6 +270,7 @@ pub(crate) fn log_fault(error: Error) -> Fault {
         | Error::HashVersion { .. }
         | Error::OffsetOutOfRange { .. }
         | Error::TopicConfig { .. }
+        | Error::NameTaken { .. }
         | Error::NoPartition(_)
         | Error::Config { .. }
         | Error::Refused { .. } => Fault::internal(error),

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use runledger_runs::rebuild::{DifferenceKind, Progress, Report, Step, Verdict};
+use runledger_runs::rebuild::{
+    DifferenceKind, Parked, ParkedStream, Progress, Report, Step, Verdict,
+};
 use runledger_runs::{UPKEEP_DEFAULTS, Upkeep, UpkeepConfig};
 use runledger_service::telemetry;
 use serde_json::{Value, json};
@@ -230,6 +232,7 @@ fn rows(report: &Report) -> String {
 }
 
 fn print(verdict: &Verdict) -> anyhow::Result<()> {
+    print_parked(&verdict.parked)?;
     if let Some(discontinuity) = &verdict.discontinuity {
         return Ok(say::line(format_args!("DIFFERS: {discontinuity}"))?);
     }
@@ -245,12 +248,46 @@ fn print(verdict: &Verdict) -> anyhow::Result<()> {
         }
         return Ok(());
     }
+    let all = if verdict.parked == Parked::default() {
+        "All"
+    } else {
+        "All else"
+    };
     say::line(format_args!(
-        "All is as the log says: {} records, {} checkpoints, {}.",
+        "{all} is as the log says: {} records, {} checkpoints, {}.",
         count(verdict.report.records),
         count(verdict.checkpoints),
         rows(&verdict.report)
     ))?;
+    Ok(())
+}
+
+/// What is parked is not in the read model, and nothing that was compared.
+fn print_parked(parked: &Parked) -> anyhow::Result<()> {
+    if *parked == Parked::default() {
+        return Ok(());
+    }
+    say::line(format_args!(
+        "PARKED: {} records of {} streams could not be applied; they are in the log, and not in the read model.",
+        count(parked.records),
+        count(parked.streams)
+    ))?;
+    for one in &parked.first {
+        let ParkedStream {
+            stream,
+            family,
+            partition,
+            log_offset,
+            records,
+            reason,
+        } = one;
+        say::line(format_args!(
+            "  {stream}: {records} records from offset {log_offset} of {family}/{partition} on: {reason}"
+        ))?;
+    }
+    say::line(
+        "  `runledger dead-letters redrive --all --dry-run` tells whether they can be applied by now.",
+    )?;
     Ok(())
 }
 
@@ -265,6 +302,18 @@ fn as_json(verdict: &Verdict) -> Value {
         "records": verdict.report.records,
         "checkpoints": verdict.checkpoints,
         "rows": verdict.report.rows.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
+        "parked": {
+            "streams": verdict.parked.streams,
+            "records": verdict.parked.records,
+            "first": verdict.parked.first.iter().map(|one| json!({
+                "stream": one.stream,
+                "family": one.family,
+                "partition": one.partition,
+                "offset": one.log_offset,
+                "records": one.records,
+                "reason": one.reason,
+            })).collect::<Vec<_>>(),
+        },
         "discontinuity": verdict.discontinuity.as_ref().map(|found| json!({
             "family": found.partition.family.as_str(),
             "partition": found.partition.number,

@@ -228,7 +228,7 @@ impl Member {
             }
             Ok(Some(Said::Dealt(dealt))) => self.follow_deal(&dealt),
             Ok(None) => Ok(()),
-            Err(error) if is_fenced(&error) => self.rejoin(error),
+            Err(error) if is_fenced(&error) => self.rejoin(&error),
             Err(error) => self.judge(error),
         }
     }
@@ -236,13 +236,16 @@ impl Member {
     /// Joins anew as the same member. While a broker comes back, a join whose answer was lost is sent
     /// again, and the second fences the first: the same member. Two processes of one name fence each
     /// other too, again and again; that is for a person to mend.
-    fn rejoin(&mut self, error: KafkaError) -> Result<(), End> {
+    fn rejoin(&mut self, error: &KafkaError) -> Result<(), End> {
         let now = Instant::now();
         self.fenced
             .retain(|at| now.duration_since(*at) < FENCED_WITHIN);
         self.fenced.push(now);
         if self.fenced.len() > FENCED_MAX {
-            return self.judge(error);
+            return Err(End::Failed(Error::NameTaken {
+                group: self.options.group.clone(),
+                instance: self.options.instance.clone(),
+            }));
         }
         tracing::warn!(%error, "another has joined under this member's name; joining again");
         self.hold(true);

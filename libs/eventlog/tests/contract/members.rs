@@ -128,3 +128,75 @@ async fn a_hint_is_what_lag_tools_find_under_the_groups_name() {
     })
     .await;
 }
+
+/// Once is no double: a broker that comes back may take a join that was sent again for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_fenced_once_joins_again() {
+    let (log, group) = (given::kafka().await, given::group());
+    let (mut all, owned) = (JoinSet::new(), Owned::default());
+    member(&mut all, &log, &group, "one", &owned);
+    owns(&owned, "one", PARTITIONS as usize).await;
+    join_and_leave_under_the_name(&group, "one").await;
+    // Only a member of the group is asked to share.
+    member(&mut all, &log, &group, "two", &owned);
+    owns(&owned, "one", PARTITIONS as usize / 2).await;
+    owns(&owned, "two", PARTITIONS as usize / 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_that_go_on_under_one_name_the_older_ends() {
+    let (log, group) = (given::kafka().await, given::group());
+    let mut older = log.subscribe(options(&group, "one")).unwrap();
+    let first = tokio::time::timeout(PATIENCE, older.next()).await.unwrap();
+    assert!(matches!(first, Event::Assigned(_)), "{first:?}");
+    let (mut all, owned) = (JoinSet::new(), Owned::default());
+    member(&mut all, &log, &group, "one", &owned);
+    let failed = async {
+        loop {
+            match older.next().await {
+                Event::Failed(error) => return error.to_string(),
+                Event::Assigned(_) | Event::Revoked(_) | Event::Records => {}
+            }
+        }
+    };
+    let said = tokio::time::timeout(PATIENCE, failed).await.unwrap();
+    assert!(
+        said.contains(&group) && said.contains("projection.instance"),
+        "{said}"
+    );
+    owns(&owned, "one", PARTITIONS as usize).await;
+    assert!(all.try_join_next().is_none(), "the younger has ended too");
+}
+
+async fn owns(owned: &Owned, name: &str, count: usize) {
+    eventually(PATIENCE, || async {
+        let own = owned.lock().unwrap()[name].len();
+        (own == count)
+            .then_some(())
+            .ok_or_else(|| format!("{name} owns {own} of {count}"))
+    })
+    .await;
+}
+
+/// As a member does whose join is sent twice: it is in the group, and never heard of again.
+async fn join_and_leave_under_the_name(group: &str, name: &str) {
+    let config = given::shared_config().await;
+    let double: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &config.brokers)
+        .set("group.id", format!("{group}.members"))
+        .set("group.instance.id", format!("{name}.run"))
+        .set("partition.assignment.strategy", "range")
+        .set("session.timeout.ms", "6000")
+        .create()
+        .unwrap();
+    let topic = format!("{}.run.v1", config.prefix);
+    let joined = tokio::task::spawn_blocking(move || {
+        double.subscribe(&[&topic]).unwrap();
+        let given_up = std::time::Instant::now() + PATIENCE;
+        while double.assignment().unwrap().count() == 0 {
+            assert!(std::time::Instant::now() < given_up, "it never joined");
+            drop(double.poll(Duration::from_millis(20)));
+        }
+    });
+    joined.await.unwrap();
+}

@@ -125,9 +125,9 @@ impl<S: Store> Worker<S> {
 
     /// Whether cursors did not move because another generation is served now.
     async fn is_switched(&mut self) -> Result<bool, Error> {
-        let frozen = || self.store.is_frozen();
-        let frozen = self.weather.outlast("look for a switch", frozen).await?;
-        self.switched = frozen.unwrap_or_default();
+        let look = || self.look_for_switch();
+        let switched = self.weather.outlast("look for a switch", look).await?;
+        self.switched = switched.unwrap_or_default();
         Ok(self.switched)
     }
 

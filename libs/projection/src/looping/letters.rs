@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::store::Store;
-use super::{Error, Options, Worker};
+use super::{Error, LOOK_AT_MOST, Options, Worker};
 use crate::apply::ApplyError;
 use crate::cursor::Cursor;
 use crate::parking::Notice;
@@ -18,8 +18,6 @@ use crate::store::parked::Totals;
 
 /// Between looks at what is parked, while anything is.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// How long the loop waits for the answer; the next look makes up for one that was missed.
-const LOOK_AT_MOST: Duration = Duration::from_millis(500);
 
 /// More parked than allowed means that it is not single records that are wrong.
 pub(super) fn check(

@@ -20,8 +20,12 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// From now on, everything is about this generation.
     fn turn_to(&mut self, generation: &Generation);
 
-    /// Whether its cursors may not move, because another generation is served.
+    /// Whether its cursors may not move.
     fn is_frozen(&self) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+    /// Whether another generation is served. Frozen cursors do not tell for long: those of a
+    /// generation that is gone back to move again, and dropped ones are no more.
+    fn is_retired(&self) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     /// All its cursors.
     fn standing(

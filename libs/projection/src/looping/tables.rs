@@ -73,6 +73,10 @@ impl<P: Projection> Store for Tables<P> {
         store::is_frozen(&self.pool, self.generation).await
     }
 
+    async fn is_retired(&self) -> Result<bool, sqlx::Error> {
+        store::is_retired(&self.pool, self.generation).await
+    }
+
     async fn standing(&self) -> Result<BTreeMap<Partition, Cursor>, sqlx::Error> {
         store::all(&self.pool, self.generation).await
     }

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::letters::Gauges;
 use super::store::Store;
 use super::weather::Weather;
-use super::{End, Error, Goal, Options, PATIENCE};
+use super::{End, Error, Goal, LOOK_AT_MOST, Options, PATIENCE};
 use crate::cursor::Cursor;
 use crate::lag::Lag;
 
@@ -144,20 +144,26 @@ impl<S: Store> Worker<S> {
     async fn look_around(&mut self) {
         self.report_lag();
         // No answer is no news: whoever writes hears of it.
-        let frozen = timeout(PATIENCE, self.store.is_frozen()).await;
-        self.switched = matches!(frozen, Ok(Ok(true)));
-        if let Ok(Ok(stand)) = timeout(PATIENCE, self.store.standing()).await {
-            // A generation that was given up has none: none is to be made for it again.
-            self.switched |= stand.is_empty() && !self.owned.is_empty() && self.goal.is_none();
-            if !self.switched {
-                self.compare(&stand);
-            }
+        let switched = timeout(LOOK_AT_MOST, self.look_for_switch()).await;
+        self.switched = matches!(switched, Ok(Ok(true)));
+        let stand = timeout(LOOK_AT_MOST, self.store.standing()).await;
+        if let (Ok(Ok(stand)), false) = (stand, self.switched) {
+            self.compare(&stand);
         }
         if self.log.healthy() {
             self.hint();
             self.weather.clear();
         } else {
             self.weather.cloud();
+        }
+    }
+
+    /// Whether to leave this generation: another is served; or, while it is built, it may not move.
+    pub(super) async fn look_for_switch(&self) -> Result<bool, sqlx::Error> {
+        if self.goal.is_some() {
+            self.store.is_frozen().await
+        } else {
+            self.store.is_retired().await
         }
     }
 

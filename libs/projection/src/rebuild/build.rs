@@ -28,6 +28,7 @@ pub(super) const ROUNDS_MAX: u32 = 50;
 impl<P: Projection, F: Fn() -> P + Sync> Running<'_, P, F> {
     /// Brings `target` close behind `served` and makes it whole.
     pub(super) async fn build(&self, target: &Known, served: &Known) -> Result<(), Error> {
+        self.log_reaches(served).await?;
         self.thaw(target).await?;
         self.bring(target, served).await?;
         if !target.is_whole {
@@ -83,6 +84,22 @@ impl<P: Projection, F: Fn() -> P + Sync> Running<'_, P, F> {
             }
         }
         Ok(sum)
+    }
+
+    /// A goal behind the end of the log would be waited for, for ever.
+    async fn log_reaches(&self, served: &Known) -> Result<(), Error> {
+        for (partition, cursor) in self.cursors(served).await? {
+            let end = self.site.log.watermark(partition).await;
+            let end = end.map_err(Error::Log)?;
+            if end < cursor.next_offset {
+                return Err(Error::BeyondLog {
+                    partition,
+                    next: cursor.next_offset,
+                    end,
+                });
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn worker(&self, target: &Known, share: &Goal) -> Result<Worker<Tables<P>>, Error> {

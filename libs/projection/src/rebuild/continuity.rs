@@ -51,7 +51,10 @@ pub(super) async fn check(
         }
         let end = log.watermark(*partition).await.map_err(Error::Log)?;
         if end < cursor.next_offset {
-            let what = format!("the log ends before offset {end}");
+            let what = format!(
+                "the log ends before offset {end}: it was replaced or cut, or the database belongs to another one; \
+                 find out which before anything else"
+            );
             return Ok(found(*partition, cursor.next_offset, what));
         }
         tracks.insert(*partition, Track::new(cursor));

@@ -4,21 +4,37 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use runledger_domain::log::Partition;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Transaction};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::build::goal;
+use super::switch::same_log;
 use super::tables::{Known, Owner};
 use super::{
-    Difference, Discontinuity, Error, Progress, Report, Site, Step, Verdict, compare, continuity,
+    Difference, Discontinuity, Error, Parked, Progress, Report, Site, Step, Verdict, compare,
+    continuity, parked,
 };
 use crate::apply::Projection;
 use crate::cursor::Cursor;
 use crate::store::{self, Generation};
+
+/// How often Postgres looks whether the process that waits for a statement is still there, in ms.
+const LOOK_FOR_US_EVERY: &str = "500";
+/// How often it is made sure that the lock is still held.
+const LOOK_AT_LOCK_EVERY: Duration = Duration::from_secs(1);
+
+/// What comparing two generations came to.
+pub(super) struct Compared {
+    /// Rows by table, or the first difference.
+    pub(super) rows: Result<Vec<(&'static str, u64)>, Box<Difference>>,
+    /// What is parked in the one that is served.
+    pub(super) parked: Parked,
+}
 
 /// One rebuild or verify at a time: an advisory lock of the database, held by a connection.
 pub(super) struct Running<'a, P, F> {
@@ -31,7 +47,7 @@ pub(super) struct Running<'a, P, F> {
     pub(super) shutdown: CancellationToken,
     pub(super) owner_pool: PgPool,
     pub(super) writer_pool: PgPool,
-    lock: PoolConnection<Postgres>,
+    lock: Mutex<PoolConnection<Postgres>>,
     _projection: std::marker::PhantomData<fn() -> P>,
 }
 
@@ -46,6 +62,8 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
         let patient = [
             ("statement_timeout", "0"),
             ("idle_in_transaction_session_timeout", "0"),
+            // Were the process killed, its statements would run to their end, with their locks.
+            ("client_connection_check_interval", LOOK_FOR_US_EVERY),
         ];
         let owner_pool = runledger_postgres::connect_like(&site.owner, &patient);
         let writer_pool = runledger_postgres::connect_like(&site.writer, &patient);
@@ -84,9 +102,36 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
             shutdown,
             owner_pool,
             writer_pool,
-            lock,
+            lock: Mutex::new(lock),
             _projection: std::marker::PhantomData,
         })
+    }
+
+    /// Does `work` while the lock is held, and not a second longer: Postgres lets it go when the
+    /// connection ends, and another may begin then.
+    pub(super) async fn alone<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let lost = async {
+            loop {
+                tokio::time::sleep(LOOK_AT_LOCK_EVERY).await;
+                if let Err(error) = self.hold().await {
+                    return error;
+                }
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            lost = lost => Err(lost),
+        }
+    }
+
+    /// Makes sure that the lock is still held.
+    pub(super) async fn hold(&self) -> Result<(), Error> {
+        let mut lock = self.lock.lock().await;
+        let asked = sqlx::query("SELECT").execute(&mut **lock).await;
+        asked.map(drop).map_err(Error::LockLost)
     }
 
     /// Lets the lock go. Waiting for the connections to close is what makes sure of it.
@@ -103,18 +148,25 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
         }
         let target = match self.begun(others, fresh).await? {
             Some(begun) => begun,
-            None => self.create(&served).await?,
+            None => self.create(&served, false).await?,
         };
         self.build(&target, &served).await?;
-        let rows = self.compare(&target, &served).await?;
-        let rows = rows.map_err(Error::Different)?;
+        let compared = self.compare(&target, &served).await?;
+        let rows = compared.rows.map_err(|difference| Error::Different {
+            difference,
+            parked: compared.parked.to_string(),
+        })?;
         self.switch(&served, &target).await?;
         Ok(self.report(&target, rows))
     }
 
     pub(super) async fn rollback(&self) -> Result<Report, Error> {
         let (served, others) = self.generations().await?;
-        let kept = others.into_iter().rfind(|one| one.is_whole);
+        // A later one was never compared with this one, or is a way forward.
+        let is_older = |one: &Known| one.generation < served.generation;
+        let kept = others
+            .into_iter()
+            .rfind(|one| one.is_whole && is_older(one));
         let kept = kept.ok_or(Error::NoneKept)?;
         self.build(&kept, &served).await?;
         self.switch(&served, &kept).await?;
@@ -138,6 +190,7 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
             checkpoints,
             discontinuity,
             difference: None,
+            parked: Parked::default(),
         };
         // Cursors that are wrong say nothing about how far to build.
         if verdict.discontinuity.is_some() {
@@ -146,21 +199,24 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
         // What an earlier version has built would say nothing about this one.
         let begun = others.into_iter().filter(|one| !one.is_whole).collect();
         self.begun(begun, true).await?;
-        let target = self.create(&served).await?;
+        let target = self.create(&served, true).await?;
         let compared = match self.bring(&target, &served).await {
             Ok(()) => self.compare(&target, &served).await,
             Err(error) => Err(error),
         };
         self.owner().drop(&target).await?;
-        match compared? {
+        let compared = compared?;
+        verdict.parked = compared.parked;
+        match compared.rows {
             Ok(rows) => verdict.report = self.report(&served, rows),
             Err(difference) => verdict.difference = Some(*difference),
         }
         Ok(verdict)
     }
 
-    pub(super) async fn create(&self, like: &Known) -> Result<Known, Error> {
-        self.owner().create(like, self.site.clock.now()).await
+    pub(super) async fn create(&self, like: &Known, is_trial: bool) -> Result<Known, Error> {
+        let now = self.site.clock.now();
+        self.owner().create(like, now, is_trial).await
     }
 
     pub(super) fn owner(&self) -> Owner<'_> {
@@ -187,19 +243,19 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
         Ok((served, all))
     }
 
-    /// The generation that an earlier rebuild has begun. All such are dropped if it is to be `fresh`.
+    /// The generation that an earlier rebuild has begun. All such are dropped if it is to be `fresh`,
+    /// and what a verify has left behind in any case.
     pub(super) async fn begun(
         &self,
         begun: Vec<Known>,
         fresh: bool,
     ) -> Result<Option<Known>, Error> {
-        if !fresh {
-            return Ok(begun.into_iter().next_back());
-        }
-        for known in &begun {
+        let (dropped, mut kept): (Vec<Known>, Vec<Known>) =
+            begun.into_iter().partition(|one| fresh || one.is_trial);
+        for known in &dropped {
             self.owner().drop(known).await?;
         }
-        Ok(None)
+        Ok(kept.pop())
     }
 
     pub(super) fn tell(&self, step: Step, missing: u64) {
@@ -233,17 +289,18 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
         cursors.map_err(Error::database("read the cursors"))
     }
 
-    /// Compares all tables at one and the same cursors. The inner error is the first difference.
-    pub(super) async fn compare(
-        &self,
-        target: &Known,
-        served: &Known,
-    ) -> Result<Result<Vec<(&'static str, u64)>, Box<Difference>>, Error> {
+    /// Compares all tables at one and the same cursors.
+    pub(super) async fn compare(&self, target: &Known, served: &Known) -> Result<Compared, Error> {
         let mut ours = self.snapshot(served).await?;
         let at = store::all(&mut *ours, served.generation)
             .await
             .map_err(Error::database("read the cursors"))?;
+        let parked = parked::of(&mut ours, served.generation).await?;
+        if target.is_trial {
+            parked::same(&mut ours, served.generation, target, self.site.schema).await?;
+        }
         self.catch_up(target, goal(at.values())).await?;
+        same_log(&at, &self.cursors(target).await?)?;
         let mut theirs = self.snapshot(target).await?;
         // Nobody who writes rows can know it beforehand.
         let seed = RandomState::new().hash_one(0).cast_signed();
@@ -252,10 +309,14 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
             self.tell(Step::Comparing(table), 0);
             match compare::table(&mut ours, &mut theirs, table, seed).await? {
                 Ok(count) => rows.push((*table, count)),
-                Err(difference) => return Ok(Err(difference)),
+                Err(difference) => {
+                    let rows = Err(difference);
+                    return Ok(Compared { rows, parked });
+                }
             }
         }
-        Ok(Ok(rows))
+        let rows = Ok(rows);
+        Ok(Compared { rows, parked })
     }
 
     /// A snapshot in which names mean the tables of `known`.

@@ -51,6 +51,8 @@ impl<P: Projection, F: Fn() -> P + Sync> Running<'_, P, F> {
             }
             self.catch_up(to, goal(ours.values())).await?;
             same_log(&ours, &self.cursors(to).await?)?;
+            // Another may have dropped `to` otherwise.
+            self.hold().await?;
             sqlx::query(
                 "UPDATE active_generation SET generation = $1, search_path = $2, switched_at = $3",
             )
@@ -105,7 +107,7 @@ fn gap(ours: &BTreeMap<Partition, Cursor>, theirs: &BTreeMap<Partition, Cursor>)
 }
 
 /// Two generations at the same cursors have read the same records: the rolling hash says so.
-fn same_log(
+pub(super) fn same_log(
     ours: &BTreeMap<Partition, Cursor>,
     theirs: &BTreeMap<Partition, Cursor>,
 ) -> Result<(), Error> {

@@ -135,6 +135,11 @@ impl Store for Connection {
         Ok(self.database.is_frozen(self.generation))
     }
 
+    async fn is_retired(&self) -> Result<bool, sqlx::Error> {
+        self.ask().await?;
+        Ok(self.database.served() != self.generation)
+    }
+
     async fn standing(&self) -> Result<BTreeMap<Partition, Cursor>, sqlx::Error> {
         self.ask().await?;
         Ok(self.database.cursors(self.generation))

@@ -8,9 +8,10 @@ use runledger_domain::Fact;
 use runledger_domain::run::{Outcome, WorkStatus};
 use runledger_domain::scope::Role;
 use runledger_domain::time::SystemClock;
+use runledger_projection::dead_letters::{DeadLetters, Filter};
 use runledger_proto::run::v1::GetRunRequest;
 use runledger_runs::rebuild::{DifferenceKind, Error, Verdict};
-use runledger_runs::{UPKEEP_DEFAULTS, Upkeep, UpkeepConfig};
+use runledger_runs::{Runs, TABLES, UPKEEP_DEFAULTS, Upkeep, UpkeepConfig};
 use sqlx::{AssertSqlSafe, Executor, PgPool};
 use tokio_util::sync::CancellationToken;
 
@@ -273,6 +274,29 @@ async fn verify_names_the_first_thing_that_is_not_what_the_log_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn verify_looks_at_every_table() {
+    let world = World::new().await;
+    let token = live(&world, 0, 5).await;
+    read(&world, &token, "r4").await;
+    let upkeep = upkeep(&world);
+    let admin = stopped(&world).await;
+    assert_whole(&upkeep.verify().await.unwrap());
+    // From the last on, since the first that differs is named.
+    for table in TABLES.iter().rev() {
+        let taken =
+            format!("DELETE FROM runs.{table} WHERE ctid = (SELECT min(ctid) FROM runs.{table})");
+        execute(&admin, &taken).await;
+        let found = upkeep.verify().await.unwrap().difference;
+        let found = found.unwrap_or_else(|| panic!("nothing found in {table}"));
+        assert_eq!(
+            (found.table.as_str(), found.kind),
+            (*table, DifferenceKind::Missing)
+        );
+    }
+    admin.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn verify_names_cursors_and_checkpoints_that_the_log_does_not_bear_out() {
     let deeds = [
         (
@@ -325,4 +349,73 @@ async fn verify_names_cursors_and_checkpoints_that_the_log_does_not_bear_out() {
     }
     assert_whole(&upkeep.verify().await.unwrap());
     admin.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_says_what_is_parked_and_compares_all_else() {
+    let world = World::new().await;
+    let admin = world.database.admin();
+    let refuse = "ALTER TABLE runs.usage_totals ADD CONSTRAINT refuse CHECK (run_id <> 'r1')";
+    execute(&admin, refuse).await;
+    live(&world, 0, 5).await;
+    // Parked ones are known too.
+    runledger_testkit::eventually(std::time::Duration::from_secs(20), || async {
+        let there: i64 = sqlx::query_scalar("SELECT count(*) FROM runs.records")
+            .fetch_one(&admin)
+            .await
+            .unwrap();
+        (there == 45).then_some(()).ok_or_else(|| there.to_string())
+    })
+    .await;
+    let upkeep = upkeep(&world);
+    let expect_parked = async |streams: u64| {
+        let verdict = upkeep.verify().await.unwrap();
+        let found = (&verdict.discontinuity, &verdict.difference);
+        assert_eq!(found, (&None, &None));
+        assert_eq!(verdict.parked.streams, streams, "{verdict:?}");
+        verdict.parked
+    };
+    // Whether or not this version could apply it: neither is a difference.
+    expect_parked(1).await;
+    execute(
+        &admin,
+        "ALTER TABLE runs.usage_totals DROP CONSTRAINT refuse",
+    )
+    .await;
+    let parked = expect_parked(1).await;
+    // The usage and the end.
+    assert_eq!(parked.records, 2, "{parked:?}");
+    assert!(parked.first[0].stream.ends_with("run/r1"), "{parked:?}");
+    assert!(parked.first[0].reason.contains("refuse"), "{parked:?}");
+
+    let deed = "UPDATE runs.runs SET tool_calls = 9 WHERE run_id";
+    execute(&admin, &format!("{deed} = 'r1'")).await;
+    let found = upkeep.verify().await.unwrap().difference.unwrap();
+    assert_eq!(found.table, "runs");
+    execute(
+        &admin,
+        "UPDATE runs.runs SET tool_calls = 1 WHERE run_id = 'r1'",
+    )
+    .await;
+    // A rebuild could apply it: what is served is to be mended first.
+    let refused = upkeep.rebuild(false).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("2 records of 1 streams are parked"),
+        "{refused}"
+    );
+    redrive(&world).await;
+    expect_parked(0).await;
+    assert_eq!(upkeep.rebuild(false).await.unwrap().generation, 2);
+    admin.close().await;
+    world.stop().await;
+}
+
+async fn redrive(world: &World) {
+    let writer = world.database.pool("runledger_runs_writer", "runs");
+    let letters = DeadLetters::open(writer.clone()).await.unwrap();
+    let streams = letters.streams(&Filter::default(), 10).await.unwrap();
+    let (log, mut runs) = (&world.log, Runs::default());
+    let redriven = letters.redrive(log, &mut runs, &SystemClock, &streams[0], false);
+    assert_eq!(redriven.await.unwrap().stopped, None);
+    writer.close().await;
 }
