@@ -11,6 +11,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::build::goal;
 use super::switch::same_log;
@@ -134,9 +135,18 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
         asked.map(drop).map_err(Error::LockLost)
     }
 
-    /// Lets the lock go. Waiting for the connections to close is what makes sure of it.
+    /// Lets the lock go at once: Postgres would do so only some time after the connection is closed.
+    /// When it cannot be told, it will.
     pub(super) async fn end(self) {
-        drop(self.lock);
+        let mut lock = self.lock.into_inner();
+        let unlocked = sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut *lock);
+        if let Err(error) = unlocked.await {
+            debug!(
+                error = &error as &dyn std::error::Error,
+                "the lock of rebuilds goes with its connection"
+            );
+        }
+        drop(lock);
         self.owner_pool.close().await;
         self.writer_pool.close().await;
     }

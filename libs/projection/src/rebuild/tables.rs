@@ -116,13 +116,19 @@ impl Owner<'_> {
         created.await.map_err(failed)
     }
 
-    /// Makes a generation that was built whole: the indexes it lacks, its tables logged, and only
+    /// Makes a generation that was built whole: its tables logged, the indexes it lacks, and only
     /// then its cursors where a crash leaves them. May be repeated after any interruption.
     pub(super) async fn complete(&self, known: &Known, like: &Known) -> Result<(), Error> {
         let completed = async {
             // One transaction: were the process killed, the server would end a statement that is not
             // in one all the same, beside the rebuild that goes on.
             let mut tx = self.pool.begin().await?;
+            run(&mut tx, "SET LOCAL maintenance_work_mem = '256MB'".into()).await?;
+            // First, while there are few indexes: logging a table writes it and all of them anew.
+            for table in self.tables {
+                let logged = format!("ALTER TABLE {}.{table} SET LOGGED", known.schema_name);
+                run(&mut tx, logged).await?;
+            }
             let indexes: Vec<String> =
                 sqlx::query_scalar(include_str!("../../sql/clone_indexes.sql"))
                     .bind(&like.schema_name)
@@ -130,16 +136,11 @@ impl Owner<'_> {
                     .bind(self.tables)
                     .fetch_all(&mut *tx)
                     .await?;
-            run(&mut tx, "SET LOCAL maintenance_work_mem = '256MB'".into()).await?;
             for statement in indexes {
                 run(&mut tx, statement).await?;
             }
             for table in self.tables {
                 run(&mut tx, format!("ANALYZE {}.{table}", known.schema_name)).await?;
-            }
-            for table in self.tables {
-                let logged = format!("ALTER TABLE {}.{table} SET LOGGED", known.schema_name);
-                run(&mut tx, logged).await?;
             }
             for table in BOOKS {
                 let (base, schema) = (self.base, &known.schema_name);
