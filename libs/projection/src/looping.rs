@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SIFTING_PATIENCE: Duration = Duration::from_secs(600);
 /// How long the loop waits to hear of a switch; the next look makes up for one that was missed.
 const LOOK_AT_MOST: Duration = Duration::from_millis(500);
+/// How long a stop waits for its checkpoint: whoever asked for it has a deadline of his own.
+const STOP_AT_MOST: Duration = Duration::from_secs(3);
 
 /// How a projection joins its group and how much it takes at once.
 #[derive(Clone, Debug, Deserialize)]
@@ -612,11 +614,13 @@ impl<P: Projection> Worker<P> {
             let cursors = self.owned.values().map(|owned| &owned.cursor);
             store::checkpoint(&mut connection, self.generation, cursors, self.clock.now()).await
         };
-        if let Err(error) = write.await {
-            warn!(
+        match tokio::time::timeout(STOP_AT_MOST, write).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(
                 error = &error as &dyn std::error::Error,
                 "no checkpoint was written at the stop"
-            );
+            ),
+            Err(_) => warn!("the database is silent: no checkpoint was written at the stop"),
         }
     }
 }
