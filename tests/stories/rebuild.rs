@@ -3,7 +3,7 @@
 mod gates;
 mod witness;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use rand::rngs::StdRng;
@@ -21,6 +21,8 @@ use witness::Witness;
 
 const RUNS: usize = 20;
 const WITNESSES: usize = 4;
+/// How long a projector takes to end while Postgres lets it wait; the server gives up after five seconds.
+const ENDS_WITHIN: Duration = Duration::from_secs(3);
 const SOON: Duration = Duration::from_secs(30);
 const REBUILD: &[&str] = &["rebuild", "runs"];
 /// A task for every partition, so that one that is held does not hold the others.
@@ -163,6 +165,15 @@ async fn a_projector_that_slept_through_switches_writes_what_is_served() {
     witness.write_and_read().await;
     scene.tidies_up_and_verifies().await;
     scene.installation.assert_unharmed();
+
+    // A database that does not say which generation is served does not keep it from ending.
+    let taken = scene.gates.take("runs.active_generation".to_owned()).await;
+    scene.gates.waits_for_table("SELECT generation <> ").await;
+    let asked = Instant::now();
+    scene.installation.take(Kind::Projector, 0).stop().await;
+    let took = asked.elapsed();
+    assert!(took < ENDS_WITHIN, "it took {took:?} to end");
+    taken.rollback().await.expect("an end");
 }
 
 /// An installation with something in it.
@@ -292,7 +303,12 @@ impl Scene {
         self.kill(verify, shut).await;
         let left: i64 = self.number("SELECT count(*) FROM runs.generations").await;
         assert_eq!(left, 2);
-        self.rebuilds_to_the_end(next + 1).await;
+        self.rebuilds_to_the_end(next).await;
+        let sql = format!(
+            "SELECT count(*) FROM pg_tables WHERE schemaname = 'runs_{next}' AND tablename = 'skipped'"
+        );
+        let built_on: i64 = self.number(&sql).await;
+        assert_eq!(built_on, 0, "a rebuild has built on what a verify began");
         self.tidies_up_and_verifies().await;
     }
 

@@ -42,6 +42,8 @@ const SIFTING_PATIENCE: Duration = Duration::from_secs(600);
 /// How long the loop waits for the answer to a look around; the next look makes up for one that was
 /// missed.
 const LOOK_AT_MOST: Duration = Duration::from_millis(500);
+/// How long a stop waits for its checkpoint: whoever asked for it has a deadline of his own.
+const STOP_AT_MOST: Duration = Duration::from_secs(3);
 
 /// How a projection joins its group and how much it takes at once.
 #[derive(Clone, Debug, Deserialize)]

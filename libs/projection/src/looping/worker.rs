@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::letters::Gauges;
 use super::store::Store;
 use super::weather::Weather;
-use super::{End, Error, Goal, LOOK_AT_MOST, Options, PATIENCE};
+use super::{End, Error, Goal, LOOK_AT_MOST, Options, STOP_AT_MOST};
 use crate::cursor::Cursor;
 use crate::lag::Lag;
 
@@ -259,7 +259,7 @@ impl<S: Store> Worker<S> {
     /// At a stop: where every cursor stands. Best effort, once: the cursor itself is safe already.
     pub(super) async fn checkpoint_all(&self) {
         let cursors: Vec<&Cursor> = self.owned.values().map(|owned| &owned.cursor).collect();
-        let written = timeout(PATIENCE, self.store.checkpoint(&cursors));
+        let written = timeout(STOP_AT_MOST, self.store.checkpoint(&cursors));
         match written.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(
