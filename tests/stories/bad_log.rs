@@ -210,7 +210,7 @@ impl Scene {
         for command in [VERIFY, REBUILD] {
             self.refuses(
                 command,
-                &[&topic, "partition 0", "is empty", "runledger migrate"],
+                &[&topic, "partition ", "is empty", "runledger migrate"],
             )
             .await;
         }
