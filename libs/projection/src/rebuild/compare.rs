@@ -57,12 +57,14 @@ struct Row {
 
 /// Compares a table in two snapshots, each looked up where its connection looks names up. Rows are
 /// hashed into buckets by their key, in whatever order they lie; only buckets that differ are gone
-/// through row by row, in the order of the key. Memory does not grow with the table.
+/// through row by row, in the order of the key. Memory does not grow with the table. `together`: both
+/// are read at the same time.
 pub(super) async fn table(
     served: &mut PgConnection,
     rebuilt: &mut PgConnection,
     table: &str,
     seed: i64,
+    together: bool,
 ) -> Result<Result<u64, Box<Difference>>, Error> {
     let key = key_columns(served, table).await?;
     let compared = async {
@@ -74,8 +76,12 @@ pub(super) async fn table(
         let sums = format!(
             "SELECT {bucket} AS bucket, count(*) AS rows, bit_xor({hash}) AS hash FROM {table} t GROUP BY 1"
         );
-        let (ours, theirs) =
-            tokio::try_join!(buckets(&mut *served, &sums), buckets(&mut *rebuilt, &sums))?;
+        let (ours, theirs) = if together {
+            tokio::try_join!(buckets(&mut *served, &sums), buckets(&mut *rebuilt, &sums))?
+        } else {
+            let ours = buckets(&mut *served, &sums).await?;
+            (ours, buckets(&mut *rebuilt, &sums).await?)
+        };
         let numbers = ours.keys().chain(theirs.keys()).copied();
         let differing: Vec<i64> = numbers
             .filter(|at| ours.get(at) != theirs.get(at))

@@ -59,8 +59,12 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
         progress: watch::Sender<Progress>,
         shutdown: CancellationToken,
     ) -> Result<Self, Error> {
+        // One task is one: Postgres would otherwise lend a single statement several processes.
+        let helpers = site.workers.saturating_sub(1).to_string();
         // Building and comparing take as long as they take.
         let patient = [
+            ("max_parallel_maintenance_workers", helpers.as_str()),
+            ("max_parallel_workers_per_gather", helpers.as_str()),
             ("statement_timeout", "0"),
             ("idle_in_transaction_session_timeout", "0"),
             // Were the process killed, its statements would run to their end, with their locks.
@@ -314,10 +318,11 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
         let mut theirs = self.snapshot(target).await?;
         // Nobody who writes rows can know it beforehand.
         let seed = RandomState::new().hash_one(0).cast_signed();
+        let together = self.site.workers > 1;
         let mut rows = Vec::new();
         for table in self.tables {
             self.tell(Step::Comparing(table), 0);
-            match compare::table(&mut ours, &mut theirs, table, seed).await? {
+            match compare::table(&mut ours, &mut theirs, table, seed, together).await? {
                 Ok(count) => rows.push((*table, count)),
                 Err(difference) => {
                     let rows = Err(difference);
