@@ -4,6 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use runledger_domain::ids::{PrincipalId, RecordId, RunId, TenantId};
 use runledger_domain::log::{Kind as RecordKind, Position, Record, Stream};
 use runledger_domain::scope::{Actor, Mode, PrincipalKind, Role, Scope};
@@ -20,7 +24,7 @@ use runledger_proto::types;
 use runledger_service::status::reason;
 use runledger_testkit::eventually;
 use runledger_tests::{Clients, Installation, Kind, Tenant, facts, is_proof, patiently, seed};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::{Code, Status};
 
 /// How long the others may take to be complete, from the last acknowledgement on.
@@ -52,6 +56,7 @@ async fn one_poisoned_stream_delays_no_other_and_goes_on_in_order() {
     let runs = if is_proof() { 10_000 } else { 500 };
     scene.bytes_that_are_broken(runs).await;
     scene.a_record_that_the_tables_refuse().await;
+    scene.a_record_in_another_partition(runs).await;
     scene.installation.assert_unharmed();
 }
 
@@ -165,6 +170,49 @@ impl Scene {
         assert_eq!(run.note, "last", "the order of the log");
         assert_eq!(run.usage[0].quantity, 7);
         admin.close().await;
+    }
+
+    /// A record copied into a partition that is not its stream's: nobody takes it in, nobody is kept
+    /// from reading, and it is shown as what it is.
+    async fn a_record_in_another_partition(&mut self, runs: usize) {
+        self.copy_elsewhere().await;
+        let names: Vec<String> = (0..runs).map(|number| format!("after-{number}")).collect();
+        let token = self.report(&names, facts::run_started).await;
+        for run in &names[..10] {
+            self.read_patiently(run, &token).await;
+        }
+        let listed = self.says(&["list", "--json"]).await;
+        assert_eq!(listed.lines().count(), 1, "{listed}");
+        assert!(listed.contains("the key belongs to partition"), "{listed}");
+        assert!(listed.contains("\"records\":1"), "{listed}");
+        let (redriven, said) = self.dead_letters(&["redrive", "--all"]).await;
+        assert!(!redriven && said.contains("still parked"), "{said}");
+    }
+
+    /// Appends the first record of one partition to the next, as a writer that chooses partitions in
+    /// another way would.
+    async fn copy_elsewhere(&self) {
+        let (brokers, prefix) = self.installation.kafka();
+        let topic = format!("{prefix}.run.v1");
+        let mut client = ClientConfig::new();
+        client
+            .set("bootstrap.servers", brokers)
+            .set("group.id", "story");
+        let consumer: StreamConsumer = client.create().expect("a consumer");
+        let mut first = TopicPartitionList::new();
+        first
+            .add_partition_offset(&topic, 0, Offset::Offset(1))
+            .expect("a place");
+        consumer.assign(&first).expect("an assignment");
+        let record = timeout(ON_TIME, consumer.recv()).await;
+        let record = record.expect("in time").expect("a record").detach();
+        let producer: FutureProducer = client.create().expect("a producer");
+        let copy = FutureRecord::to(&topic)
+            .partition(1)
+            .key(record.key().expect("a key"))
+            .payload(record.payload().expect("a value"))
+            .headers(record.headers().expect("headers").clone());
+        producer.send(copy, ON_TIME).await.expect("an append");
     }
 
     /// One fact of each run, in batches; the token of the last.

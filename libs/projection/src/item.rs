@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use runledger_domain::digest::{self, Digest};
-use runledger_domain::log::{Partition, Position, Skipped, Stream};
+use runledger_domain::log::{Partition, Position, Skipped, Stream, partition_of};
 use runledger_domain::scope::Scope;
 use runledger_domain::time::Timestamp;
 use runledger_eventlog::Stored;
@@ -14,6 +14,8 @@ use crate::apply::Applied;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct StreamKey {
     pub(crate) partition: Partition,
+    /// How many partitions the topic has.
+    pub(crate) partitions: u32,
     pub(crate) bytes: Bytes,
 }
 
@@ -22,9 +24,16 @@ impl StreamKey {
         digest::of(&self.bytes)
     }
 
-    /// The scope and the stream that the key names; `None`: it is no key of ours.
+    /// The scope and the stream that the key names; `None`: it is no key of ours, or belongs to
+    /// another partition, so that no scope has to do with what lies under it here.
     pub(crate) fn parse(&self) -> Option<(Scope, Stream)> {
-        Stream::of_key(self.partition.family, &self.bytes)
+        let named = Stream::of_key(self.partition.family, &self.bytes);
+        named
+            .filter(|(scope, stream)| self.belongs_to(&stream.key(*scope)) == self.partition.number)
+    }
+
+    fn belongs_to(&self, key: &str) -> u32 {
+        partition_of(key, self.partitions)
     }
 }
 
@@ -54,8 +63,8 @@ impl Item {
         self.skips.as_ref().is_some_and(for_it)
     }
 
-    /// Decodes. `None`: a later Genesis, which is ignored.
-    pub(crate) fn read(stored: &Stored) -> Option<Self> {
+    /// Decodes. `partitions`: how many the topic has. `None`: a later Genesis, which is ignored.
+    pub(crate) fn read(stored: &Stored, partitions: u32) -> Option<Self> {
         let partition = stored.position.partition;
         let type_name = match &stored.headers {
             Ok(headers) => headers.type_name.clone(),
@@ -65,6 +74,7 @@ impl Item {
             position: stored.position,
             stream: StreamKey {
                 partition,
+                partitions,
                 bytes: stored.key.clone(),
             },
             type_name,
@@ -82,11 +92,20 @@ impl Item {
                 return Some(item);
             }
         };
-        if record.stream.key(record.scope).as_bytes() != &*stored.key {
-            // Its rows would be written by whoever owns this partition, not by the owner of its stream.
+        // In either case its rows would be written by whoever owns this partition, not by the owner of
+        // its stream.
+        let key = record.stream.key(record.scope);
+        if key.as_bytes() != &*stored.key {
             item.fault = Some(format!(
-                "the envelope says {}, which is not the key it was appended under",
-                record.stream.key(record.scope)
+                "the envelope says {key}, which is not the key it was appended under"
+            ));
+            return Some(item);
+        }
+        let belongs_to = item.stream.belongs_to(&key);
+        if belongs_to != partition.number {
+            item.fault = Some(format!(
+                "the key belongs to partition {belongs_to} of {partitions}; whoever appended it here did not \
+                 choose the partition as this log does, and must append it again there"
             ));
             return Some(item);
         }
@@ -159,6 +178,11 @@ mod tests {
     }
 
     fn item(key: String, value: Vec<u8>) -> Item {
+        item_among(1, key, value)
+    }
+
+    /// Read from the first of so many partitions.
+    fn item_among(partitions: u32, key: String, value: Vec<u8>) -> Item {
         let partition = Partition {
             family: Family::Run,
             number: 0,
@@ -174,7 +198,7 @@ mod tests {
             headers: Err(HeaderFault::Missing("type")),
             log_timestamp: None,
         };
-        Item::read(&stored).unwrap()
+        Item::read(&stored, partitions).unwrap()
     }
 
     #[test]
@@ -191,5 +215,18 @@ mod tests {
         // Under another's key it must touch nobody's rows.
         let misplaced = item(key(Mode::Sandbox), encode::record(record("unheard", b"x")));
         assert!(misplaced.fault.is_some() && misplaced.applied.is_none());
+    }
+
+    #[test]
+    fn what_lies_in_another_partition_is_nobodys() {
+        let key = Stream::run(&"r-1".parse().unwrap()).key(scope(Mode::Live));
+        for partitions in 1..20 {
+            let belongs_here = partition_of(&key, partitions) == 0;
+            let whole = encode::record(record("unheard", b"x"));
+            let item = item_among(partitions, key.clone(), whole);
+            assert_eq!(item.fault.is_none(), belongs_here);
+            assert_eq!(item.applied.is_some(), belongs_here);
+            assert_eq!(item.stream.parse().is_some(), belongs_here);
+        }
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use runledger_domain::log::Partition;
 use runledger_domain::time::Timestamp;
@@ -59,7 +59,7 @@ impl Batch {
                 .or_insert_with(|| owned.cursor.clone());
             batch.records += 1;
             if cursor.advance(&stored)? == Verdict::Applies {
-                batch.push(&stored, &owned.left_out);
+                batch.push(&stored, owned);
             }
         }
         batch.after = after.into_values().collect();
@@ -71,11 +71,11 @@ impl Batch {
         Ok((!batch.after.is_empty()).then_some(batch))
     }
 
-    fn push(&mut self, stored: &Stored, left_out: &BTreeSet<u64>) {
-        let Some(mut item) = Item::read(stored) else {
+    fn push(&mut self, stored: &Stored, owned: &Owned) {
+        let Some(mut item) = Item::read(stored, owned.partitions) else {
             return;
         };
-        item.left_out = left_out.contains(&stored.position.offset);
+        item.left_out = owned.left_out.contains(&stored.position.offset);
         let headers = stored.headers.as_ref().ok();
         let trace = headers.and_then(|headers| headers.trace.as_ref());
         if let Some(trace) = trace.filter(|trace| trace::is_sampled(trace)) {

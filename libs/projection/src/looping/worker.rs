@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use metrics::{counter, gauge};
-use runledger_domain::log::Partition;
+use runledger_domain::log::{Family, Partition};
 use runledger_domain::time::Clock;
 use runledger_eventlog::{Event, Log, Subscription, SubscriptionOptions};
 use tokio::time::timeout;
@@ -22,6 +22,8 @@ use crate::lag::Lag;
 /// A partition of this process.
 pub(super) struct Owned {
     pub(super) cursor: Cursor,
+    /// How many the topic has.
+    pub(super) partitions: u32,
     /// Whether the record at which it was taken up has been seen to be the one applied before.
     pub(super) recognised: bool,
     /// Offsets of records yet to be read that a fact read before says to leave out.
@@ -217,11 +219,15 @@ impl<S: Store> Worker<S> {
             .map(|cursor| (cursor.partition, cursor.resume_offset()))
             .collect();
         for cursor in cursors {
+            let Some(partitions) = self.count(cursor.partition.family).await? else {
+                return Ok(());
+            };
             info!(partition = %cursor.partition, next_offset = cursor.next_offset, "partition taken up");
             let recognised = cursor.next_offset == 0;
             let left_out = left_out.remove(&cursor.partition).unwrap_or_default();
             let owned = Owned {
                 cursor,
+                partitions,
                 recognised,
                 left_out,
             };
@@ -231,6 +237,26 @@ impl<S: Store> Worker<S> {
         self.count_partitions();
         self.weather.clear();
         Ok(())
+    }
+
+    /// How many partitions a topic has. `None`: the shutdown came first.
+    async fn count(&self, family: Family) -> Result<Option<u32>, Error> {
+        let mut attempts = self.weather.attempts();
+        loop {
+            match self.log.genesis(family).await {
+                Ok(genesis) => return Ok(Some(u32::try_from(genesis.len()).unwrap_or(u32::MAX))),
+                Err(error) if error.is_weather() => {
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "waiting for the log to count its partitions"
+                    );
+                    if attempts.wait().await.is_none() {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(Error::Log(error)),
+            }
+        }
     }
 
     fn let_go(&mut self, partitions: &[Partition]) {

@@ -53,7 +53,7 @@ impl<P: Projection> Parking<'_, P> {
             }
             self.changed.insert(partition);
             self.fetch(&letters).await?;
-            let (applied, stopped) = self.redrive_chunk(db, stream, &letters).await?;
+            let (applied, stopped) = self.redrive_chunk(db, partition, stream, &letters).await?;
             redriven.applied += applied;
             if stopped.is_some() {
                 redriven.stopped = stopped;
@@ -67,16 +67,22 @@ impl<P: Projection> Parking<'_, P> {
     async fn redrive_chunk(
         &mut self,
         db: &mut PgConnection,
+        partition: Partition,
         stream: &Digest,
         letters: &[Parked],
     ) -> Result<(u64, Option<(Position, String)>), ApplyError> {
         let mut items = Vec::with_capacity(letters.len());
+        let counted = self.log.genesis(partition.family).await;
+        let counted = counted
+            .map_err(ApplyError::log("count the partitions"))?
+            .len();
+        let partitions = u32::try_from(counted).unwrap_or(u32::MAX);
         for letter in letters {
             let gone = || ApplyError::Gone {
                 position: letter.position,
             };
             let stored = self.fetched.remove(&letter.position).ok_or_else(gone)?;
-            let item = Item::read(&stored).ok_or_else(gone)?;
+            let item = Item::read(&stored, partitions).ok_or_else(gone)?;
             if item.stream.digest() != *stream {
                 return Err(gone());
             }
