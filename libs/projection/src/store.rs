@@ -156,11 +156,7 @@ pub(crate) async fn active(
     let rows: Vec<Row> = sqlx::query_as(include_str!("../sql/select_active_cursors.sql"))
         .fetch_all(db)
         .await?;
-    let cursor = |row: Row| {
-        let cursor = row.into_cursor()?;
-        Ok((cursor.partition, cursor))
-    };
-    rows.into_iter().map(cursor).collect()
+    by_partition(rows)
 }
 
 /// All cursors of one generation.
@@ -172,6 +168,10 @@ pub(crate) async fn all(
         .bind(generation)
         .fetch_all(db)
         .await?;
+    by_partition(rows)
+}
+
+fn by_partition(rows: Vec<Row>) -> Result<BTreeMap<Partition, Cursor>, sqlx::Error> {
     let cursor = |row: Row| {
         let cursor = row.into_cursor()?;
         Ok((cursor.partition, cursor))
