@@ -263,6 +263,7 @@ impl Scene {
             request_digest: Record::digest_request(types::RUN_PROGRESSED, now, None, &payload),
             key: None,
             payload,
+            terms: None,
         };
         let entry = Entry {
             record,

@@ -1,6 +1,7 @@
 //! What can go wrong for a caller, free of any transport. `libs/service` turns it into a status,
 //! once, and there alone.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// The few kinds of fault. Retryable means exactly [`Kind::Unavailable`] or [`Kind::Exhausted`].
@@ -23,7 +24,7 @@ pub struct Violation {
     /// Path, for example `facts[3].run_started.labels`.
     pub field: String,
     /// Stable, UPPER_SNAKE_CASE.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// What is wrong, and what would be right.
     pub description: String,
 }
@@ -34,7 +35,7 @@ pub struct Violation {
 pub struct Fault {
     pub kind: Kind,
     /// Stable, UPPER_SNAKE_CASE.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// For people: what happened and what to do.
     pub message: String,
     pub violations: Vec<Violation>,
@@ -45,10 +46,14 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub fn new(kind: Kind, reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(
+        kind: Kind,
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             kind,
-            reason,
+            reason: reason.into(),
             message: message.into(),
             violations: Vec::new(),
             retry_after: None,

@@ -50,6 +50,8 @@ uuid_id! {
     RecordId,
     /// One incarnation of one partition: the id in its Genesis.
     Incarnation,
+    /// A tool call that is held until people decide.
+    ApprovalId,
 }
 
 /// Longest id that a caller may choose, in characters.
@@ -130,6 +132,7 @@ text_id! {
     SpaceId,
     AccountId,
     ScheduleId,
+    PolicyId,
     /// Owner of schedules: an agent, a space.
     OwnerId,
     /// A name that callers choose and group by: a tool, a meter, a label, a counter, a kind.

@@ -1,17 +1,21 @@
 //! The words of Runledger as types, and the rules of each family as pure functions.
 //!
 //! For: ids, scope, time, faults, canonical JSON, and one module a family (`run`, `schedule`,
-//! `message`) with its facts and its fold.
+//! `message`, `policy`) with its facts and its fold; `decision` and `approval` are the rules by which
+//! commands are judged.
 //! Must never: read a clock, make an id, touch a file, a socket or a database, or panic on input.
 //! Nothing here knows of Kafka, Postgres or gRPC.
 #![deny(clippy::float_arithmetic, clippy::wildcard_enum_match_arm)]
 
+pub mod approval;
+pub mod decision;
 pub mod digest;
 pub mod fault;
 pub mod ids;
 pub mod json;
 pub mod log;
 pub mod message;
+pub mod policy;
 pub mod run;
 pub mod schedule;
 pub mod scope;

@@ -9,7 +9,20 @@ use crate::time::Timestamp;
 
 worded! {
     /// One topic, one module of rules, at most one decider.
-    Family { Run = "run", Schedule = "schedule", Message = "message" }
+    Family {
+        Run = "run", Schedule = "schedule", Message = "message", Policy = "policy",
+        Directory = "directory",
+    }
+}
+
+impl Family {
+    /// Whether its topic has a single partition: everybody who needs it reads all of it.
+    pub const fn is_single(self) -> bool {
+        match self {
+            Self::Run | Self::Schedule | Self::Message => false,
+            Self::Policy | Self::Directory => true,
+        }
+    }
 }
 
 worded! {
@@ -49,8 +62,29 @@ impl Stream {
         }
     }
 
+    /// The policies of a scope.
+    pub fn policies() -> Self {
+        Self {
+            family: Family::Policy,
+            name: "policies".into(),
+        }
+    }
+
+    /// What changes in the directory of a scope.
+    pub fn directory() -> Self {
+        Self {
+            family: Family::Directory,
+            name: "directory".into(),
+        }
+    }
+
     /// Parses a stored name; `None` when it belongs to no known family.
     pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "policies" => return Some(Self::policies()),
+            "directory" => return Some(Self::directory()),
+            _ => {}
+        }
         let (prefix, id) = name.split_once('/')?;
         match prefix {
             "run" => id.parse().ok().map(|id| Self::run(&id)),
@@ -187,6 +221,41 @@ impl From<Actor> for Author {
     }
 }
 
+/// On what terms a command is to be decided, or a decision was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Terms {
+    Asked(Asked),
+    Decided(Decided),
+}
+
+/// On what terms a command is to be decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Decided later than this, it is rejected.
+    pub deadline: Timestamp,
+    /// How many decisions its stream must have in force; `None`: any number.
+    pub expected_version: Option<u64>,
+    /// Records of other families that its decision has to know of.
+    pub at_least: Vec<Position>,
+}
+
+impl Asked {
+    /// Most positions of [`Self::at_least`].
+    pub const POSITIONS_MAX: usize = 8;
+}
+
+/// What a decision was taken from. Its moment is the record's `occurred_at`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// The first offset of its partition that its decider did not know.
+    pub read_to: u64,
+    pub rules_version: u32,
+    /// How many decisions its stream has in force, this one included.
+    pub stream_version: u64,
+    /// The last records of other families that were known.
+    pub views: Vec<Position>,
+}
+
 /// A projection is told to leave a record out: what a fact in the stream of that record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
@@ -226,6 +295,8 @@ pub struct Record {
     /// The key that seals the payload; `None`: it is not sealed.
     pub key: Option<Box<str>>,
     pub payload: Vec<u8>,
+    /// Of a command or a decision.
+    pub terms: Option<Terms>,
 }
 
 impl Record {

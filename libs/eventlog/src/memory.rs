@@ -238,11 +238,20 @@ impl World {
         records.ok_or(Error::NoPartition(partition))
     }
 
+    fn partitions_of(&self, family: Family) -> u32 {
+        if family.is_single() {
+            1
+        } else {
+            self.partitions
+        }
+    }
+
     fn create(&mut self, family: Family, clock: &dyn Clock) {
         let topic = topic_name(family);
         let now = clock.now();
-        let genesis: Vec<_> = (0..self.partitions)
-            .map(|number| wire::new_genesis(&topic, number, self.partitions, now))
+        let count = self.partitions_of(family);
+        let genesis: Vec<_> = (0..count)
+            .map(|number| wire::new_genesis(&topic, number, count, now))
             .collect();
         let first = |genesis: &Genesis| {
             let partition = Partition {
@@ -328,7 +337,7 @@ impl World {
     }
 
     fn land(&mut self, encoded: &Encoded) -> Result<Position, Error> {
-        let partition = encoded.partition(self.partitions);
+        let partition = encoded.partition(self.partitions_of(encoded.family));
         let topic = self
             .topics
             .get_mut(&partition.family)

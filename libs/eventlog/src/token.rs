@@ -172,6 +172,8 @@ const fn code(family: Family) -> u8 {
         Family::Run => 1,
         Family::Schedule => 2,
         Family::Message => 3,
+        Family::Policy => 4,
+        Family::Directory => 5,
     }
 }
 

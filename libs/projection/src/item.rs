@@ -174,6 +174,7 @@ mod tests {
             request_digest: [0; 32],
             key: None,
             payload: payload.to_vec(),
+            terms: None,
         }
     }
 

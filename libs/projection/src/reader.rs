@@ -224,10 +224,10 @@ fn invalid_token(index: Option<usize>, description: String) -> Fault {
     };
     let reason = "TOKEN_INVALID";
     Fault {
-        reason,
+        reason: reason.into(),
         ..Fault::invalid(vec![Violation {
             field,
-            reason,
+            reason: reason.into(),
             description,
         }])
     }

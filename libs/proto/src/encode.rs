@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::{Message as _, length_delimiter_len};
-use runledger_domain::log::{Author, Cause, Genesis, Kind, Position, Record, Skipped};
+use runledger_domain::log::{
+    Asked, Author, Cause, Decided, Genesis, Kind, Position, Record, Skipped, Terms,
+};
 use runledger_domain::scope::Actor;
 use runledger_domain::time::{Timestamp, micros};
 use runledger_domain::{Fact, message as messages, run as runs, schedule as schedules};
@@ -100,8 +102,36 @@ pub fn record(record: Record) -> Vec<u8> {
         key_id: record.key.map(String::from).unwrap_or_default(),
         payload: record.payload.into(),
         cause_stream: cause_stream.map(String::from).unwrap_or_default(),
+        terms: record.terms.as_ref().map(terms),
     }
     .encode_to_vec()
+}
+
+fn terms(terms: &Terms) -> log::v1::Terms {
+    let positions = |of: &[Position]| of.iter().map(position).collect();
+    let terms = match terms {
+        Terms::Asked(Asked {
+            deadline,
+            expected_version,
+            at_least,
+        }) => log::v1::terms::Terms::Asked(log::v1::Asked {
+            deadline: Some(timestamp(*deadline)),
+            expected_version: *expected_version,
+            at_least: positions(at_least),
+        }),
+        Terms::Decided(Decided {
+            read_to,
+            rules_version,
+            stream_version,
+            views,
+        }) => log::v1::terms::Terms::Decided(log::v1::Decided {
+            read_to: *read_to,
+            rules_version: *rules_version,
+            stream_version: *stream_version,
+            views: positions(views),
+        }),
+    };
+    log::v1::Terms { terms: Some(terms) }
 }
 
 /// How many bytes [`record`] makes of it, without making them.
@@ -137,6 +167,10 @@ pub fn record_bytes(record: &Record) -> usize {
         + field(record.request_digest.len())
         + field(record.key.as_deref().map_or(0, str::len))
         + field(record.payload.len())
+        + record
+            .terms
+            .as_ref()
+            .map_or(0, |one| field(terms(one).encoded_len()))
 }
 
 /// The value of the first record of a partition. Its id is the incarnation; it has no scope, no

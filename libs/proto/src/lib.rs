@@ -29,4 +29,6 @@ macro_rules! packages {
     )+};
 }
 
-packages!(common, directory, log, message, run, schedule);
+packages!(
+    approval, common, directory, log, message, policy, run, schedule
+);

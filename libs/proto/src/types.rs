@@ -11,6 +11,7 @@ macro_rules! types {
 
 types! {
     GENESIS = "runledger.log.v1.Genesis",
+    COMMAND_REJECTED = "runledger.log.v1.CommandRejected",
     RECORD_SKIPPED = "runledger.log.v1.RecordSkipped",
     RUN_STARTED = "runledger.run.v1.RunStarted",
     RUN_PROGRESSED = "runledger.run.v1.RunProgressed",

@@ -1,9 +1,10 @@
 //! Enums of the wire and of the domain, each pair in one table.
 
-use runledger_domain::{log, message, run, schedule, scope};
+use runledger_domain::{approval, decision, log, message, policy, run, schedule, scope};
 
 use crate::{
-    common, log as wire_log, message as wire_message, run as wire_run, schedule as wire_schedule,
+    approval as wire_approval, common, log as wire_log, message as wire_message,
+    policy as wire_policy, run as wire_run, schedule as wire_schedule,
 };
 
 /// An enum of the wire whose values, but for "unspecified", are those of a domain enum.
@@ -56,5 +57,18 @@ words! {
         Completed, Succeeded, Failed, Stopped, Skipped, Cancelled,
     }
     wire_schedule::v1::OccurrenceStatus = schedule::OccurrenceStatus { Completed, Skipped, Failed }
+    wire_log::v1::RejectionKind = decision::RejectionKind {
+        Invalid, Forbidden, NotFound, AlreadyExists, Precondition, Internal,
+    }
+    wire_policy::v1::Action = policy::Action { Allow, Warn, Block, RequireApproval }
+    wire_policy::v1::Severity = policy::Severity { Low, Medium, High, Critical }
+    wire_policy::v1::Operator = policy::Operator {
+        Equals, NotEquals, Contains, Matches, In, NotIn, Exists, Gt, Gte, Lt, Lte,
+    }
+    wire_policy::v1::PolicyChange = policy::Changing { Created, Updated, Enabled, Disabled, Deleted }
+    wire_approval::v1::Verdict = approval::Verdict { Allowed, Warned, Blocked, AwaitingApproval }
+    wire_approval::v1::ApprovalStatus = approval::Status {
+        Pending, Approved, Rejected, Expired, Cancelled,
+    }
     wire_message::v1::SenderRole = message::SenderRole { User, Agent, System, Tool }
 }

@@ -229,7 +229,7 @@ mod tests {
         let fault = rule.check(Role::Viewer).unwrap_err();
         assert_eq!(
             (fault.kind, fault.reason),
-            (Kind::Forbidden, "ROLE_NOT_ALLOWED")
+            (Kind::Forbidden, "ROLE_NOT_ALLOWED".into())
         );
         assert!(fault.message.contains("admin, agent"), "{}", fault.message);
     }

@@ -250,7 +250,7 @@ mod tests {
         let fault = buckets.take_at(&caller, 1, 0, start).unwrap_err();
         assert_eq!(
             (fault.kind, fault.reason),
-            (Kind::Exhausted, "RATE_LIMITED")
+            (Kind::Exhausted, "RATE_LIMITED".into())
         );
         assert_eq!(fault.retry_after, Some(Duration::from_millis(10)));
         assert!(
@@ -286,7 +286,7 @@ mod tests {
         let fault = buckets.take(&caller, 51, 0).unwrap_err();
         assert_eq!(
             (fault.kind, fault.reason),
-            (Kind::Precondition, "LIMIT_TOO_LOW")
+            (Kind::Precondition, "LIMIT_TOO_LOW".into())
         );
         assert!(fault.message.contains("(50)"), "{}", fault.message);
         let none = limited(0, 0);
@@ -352,7 +352,7 @@ mod tests {
         .unwrap_err();
         assert_eq!(
             (fault.kind, fault.reason),
-            (Kind::Precondition, "KILL_SWITCH")
+            (Kind::Precondition, "KILL_SWITCH".into())
         );
         assert!(fault.message.contains("runaway agent"));
     }

@@ -130,7 +130,7 @@ mod tests {
         let fault = foreign.place::<String>(&token).unwrap_err();
         assert_eq!(
             (fault.kind, fault.reason),
-            (Kind::Invalid, "PAGE_TOKEN_INVALID")
+            (Kind::Invalid, "PAGE_TOKEN_INVALID".into())
         );
         for at in 0..token.len() {
             let mut bytes = token.clone().into_bytes();

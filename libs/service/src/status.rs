@@ -80,7 +80,7 @@ fn details(fault: &Fault) -> ErrorDetails {
     if more > 0 {
         metadata.insert("violations_not_listed".to_owned(), more.to_string());
     }
-    details.set_error_info(fault.reason, DOMAIN, metadata);
+    details.set_error_info(fault.reason.as_ref(), DOMAIN, metadata);
     if let Some(delay) = fault.retry_after {
         details.set_retry_info(Some(delay));
     }
@@ -109,7 +109,7 @@ fn cut(text: &mut String, bytes_max: usize) {
 }
 
 fn log(fault: &Fault) {
-    let reason = fault.reason;
+    let reason = &*fault.reason;
     match (fault.kind, &fault.cause) {
         (Kind::Internal, cause) => {
             let cause = cause.as_deref().map(|cause| chain(cause));
@@ -139,7 +139,7 @@ mod tests {
     fn violation(number: usize) -> Violation {
         Violation {
             field: format!("facts[{number}]"),
-            reason: "REQUIRED",
+            reason: "REQUIRED".into(),
             description: "is missing".to_owned(),
         }
     }

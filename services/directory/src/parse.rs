@@ -48,7 +48,7 @@ impl Fields {
     ) {
         self.0.push(Violation {
             field: field.into(),
-            reason,
+            reason: reason.into(),
             description: description.into(),
         });
     }

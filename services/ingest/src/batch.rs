@@ -128,6 +128,7 @@ fn record(reported: Reported, context: &Context) -> Record {
         cause,
         key: None,
         payload,
+        terms: None,
     }
 }
 
@@ -277,7 +278,7 @@ fn refused(violations: Vec<Violation>, at: &Path<'_>, room: &mut usize) -> appen
         }
         None => vec![violation(Violation {
             field: at.to_string(),
-            reason: "FAULTS_NOT_LISTED",
+            reason: "FAULTS_NOT_LISTED".into(),
             description: format!(
                 "has {} faults, but this batch has more than one answer can list; mend those listed, then send this again",
                 violations.len()
@@ -291,14 +292,14 @@ fn violation(violation: Violation) -> FieldViolation {
     FieldViolation {
         field: violation.field,
         description: violation.description,
-        reason: violation.reason.to_owned(),
+        reason: violation.reason.into_owned(),
     }
 }
 
 fn too_large(at: &Path<'_>, what: impl std::fmt::Display) -> Violation {
     Violation {
         field: at.to_string(),
-        reason: "RECORD_TOO_LARGE",
+        reason: "RECORD_TOO_LARGE".into(),
         description: format!(
             "{what} and may have {RECORD_BYTES_MAX}; keep large texts elsewhere and send their length"
         ),

@@ -134,6 +134,7 @@ impl Ingest {
             ),
             key: None,
             payload,
+            terms: None,
         };
         Entry {
             record,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use runledger_domain::log::Family;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -74,6 +75,15 @@ impl Default for Config {
 }
 
 impl Config {
+    /// How many partitions the topic of a family is made with.
+    pub(crate) fn partitions_of(&self, family: Family) -> u32 {
+        if family.is_single() {
+            1
+        } else {
+            self.partitions
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let refuse = |field, what: &str| {
             Err(Error::Config {

@@ -34,9 +34,9 @@ pub(super) async fn topics(core: &Core, families: &[Family]) -> Result<(), Error
         .map(|family| core.topics.name(*family))
         .collect();
     let bytes_max = TOPIC_BYTES_MAX.to_string();
-    let wanted: Vec<NewTopic<'_>> = names
+    let wanted: Vec<NewTopic<'_>> = families
         .iter()
-        .map(|name| new_topic(core, name, &bytes_max))
+        .map(|family| new_topic(core, *family, &bytes_max))
         .collect();
     for result in admin
         .create_topics(&wanted, &options)
@@ -69,8 +69,9 @@ pub(super) async fn topics(core: &Core, families: &[Family]) -> Result<(), Error
     Ok(())
 }
 
-fn new_topic<'a>(core: &Core, name: &'a str, bytes_max: &'a str) -> NewTopic<'a> {
-    let partitions = i32::try_from(core.config.partitions).unwrap_or(1);
+fn new_topic<'a>(core: &'a Core, family: Family, bytes_max: &'a str) -> NewTopic<'a> {
+    let name = core.topics.name(family);
+    let partitions = i32::try_from(core.config.partitions_of(family)).unwrap_or(1);
     let replication = i32::from(core.config.replication);
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replication))
         .set("retention.ms", "-1")
@@ -189,11 +190,12 @@ fn missing(
     now: Timestamp,
 ) -> Result<Vec<(Partition, Encoded)>, Error> {
     let topic = core.topics.name(family);
-    if count != core.config.partitions {
+    let configured = core.config.partitions_of(family);
+    if count != configured {
         tracing::warn!(
             topic,
             count,
-            configured = core.config.partitions,
+            configured,
             "the topic keeps the partitions it has"
         );
     }

@@ -96,6 +96,7 @@ pub(crate) fn entry(scope: Scope, name: &str, payload: &[u8]) -> Entry {
         request_digest: Record::digest_request(type_name, now, None, payload),
         key: None,
         payload: payload.to_vec(),
+        terms: None,
     };
     Entry {
         record,

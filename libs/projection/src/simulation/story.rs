@@ -386,5 +386,6 @@ fn record(run: &str, kind: Kind, id: u128) -> Record {
         request_digest: [0; 32],
         key: None,
         payload: vec![1, 2, 3],
+        terms: None,
     }
 }

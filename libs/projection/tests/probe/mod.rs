@@ -493,6 +493,7 @@ fn entry(run: usize, kind: Kind, prev: Option<Digest>) -> Entry {
         request_digest: Record::digest_request(type_name, at, None, &payload),
         key: None,
         payload,
+        terms: None,
     };
     Entry {
         record,

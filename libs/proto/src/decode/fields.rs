@@ -366,7 +366,7 @@ fn note(
 ) {
     faults.push(Violation {
         field: at.to_string(),
-        reason,
+        reason: reason.into(),
         description: description.to_string(),
     });
 }

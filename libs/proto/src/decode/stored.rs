@@ -4,7 +4,8 @@ use prost::Message;
 use runledger_domain::digest::Digest;
 use runledger_domain::ids::{Incarnation, PrincipalId, RecordId, TenantId};
 use runledger_domain::log::{
-    Author, Cause, Family, Genesis, Kind, Partition, Position, Record, Skipped, Stream,
+    Asked, Author, Cause, Decided, Family, Genesis, Kind, Partition, Position, Record, Skipped,
+    Stream, Terms,
 };
 use runledger_domain::scope::Scope;
 use runledger_domain::{Fact, run as runs};
@@ -98,6 +99,7 @@ fn envelope(family: Family, wire: log::v1::Record, kind: Kind) -> Result<Record,
         return Err(Error::Envelope { field: "type" });
     }
     let cause = cause(&wire.cause_id, wire.cause_stream)?;
+    let terms = terms(wire.terms)?;
     Ok(Record {
         id: RecordId::new(uuid("id", &wire.id)?),
         scope,
@@ -113,6 +115,42 @@ fn envelope(family: Family, wire: log::v1::Record, kind: Kind) -> Result<Record,
             .filter(|key| !key.is_empty())
             .map(Into::into),
         payload: wire.payload.into(),
+        terms,
+    })
+}
+
+/// Terms of a kind that a later version knows are none to this one.
+fn terms(wire: Option<log::v1::Terms>) -> Result<Option<Terms>, Error> {
+    use log::v1::terms::Terms as Wire;
+    Ok(match wire.and_then(|wire| wire.terms) {
+        None => None,
+        Some(Wire::Asked(wire)) => Some(Terms::Asked(Asked {
+            deadline: time("terms.asked.deadline", wire.deadline.as_ref())?,
+            expected_version: wire.expected_version,
+            at_least: positions(wire.at_least),
+        })),
+        Some(Wire::Decided(wire)) => Some(Terms::Decided(Decided {
+            read_to: wire.read_to,
+            rules_version: wire.rules_version,
+            stream_version: wire.stream_version,
+            views: positions(wire.views),
+        })),
+    })
+}
+
+/// Those that this version understands.
+fn positions(wire: Vec<common::v1::Position>) -> Vec<Position> {
+    wire.iter().filter_map(position).collect()
+}
+
+fn position(wire: &common::v1::Position) -> Option<Position> {
+    Some(Position {
+        partition: Partition {
+            family: wire.family.parse().ok()?,
+            number: wire.partition,
+        },
+        incarnation: Incarnation::new(Uuid::try_parse(&wire.incarnation).ok()?),
+        offset: wire.offset,
     })
 }
 
@@ -156,16 +194,7 @@ pub fn skipped(record: &Record) -> Result<Option<Skipped>, Error> {
         return Ok(None);
     }
     let wire: log::v1::RecordSkipped = message(types::RECORD_SKIPPED, &record.payload)?;
-    let position = wire.position.and_then(|at| {
-        Some(Position {
-            partition: Partition {
-                family: at.family.parse().ok()?,
-                number: at.partition,
-            },
-            incarnation: Incarnation::new(Uuid::try_parse(&at.incarnation).ok()?),
-            offset: at.offset,
-        })
-    });
+    let position = wire.position.as_ref().and_then(position);
     Ok(position.map(|position| Skipped {
         projection: wire.projection.into(),
         position,

@@ -191,11 +191,14 @@ fn envelope(record: Record) -> String {
         request_digest,
         key,
         payload,
+        terms,
     } = record;
+    // Only commands and decisions have any.
+    let terms = terms.map_or_else(String::new, |terms| format!("terms {terms:?}\n"));
     format!(
         "{kind} {type_name}\nid {id}\nscope {scope}\nstream {stream} of {}\noccurred at {occurred_at:?}\n\
          recorded at {recorded_at:?}\nauthor {author:?}\ncause {cause:?}\nrequest digest {}\nkey {key:?}\n\
-         payload of {} bytes, {}\n",
+         payload of {} bytes, {}\n{terms}",
         stream.family(),
         hex(&request_digest),
         payload.len(),

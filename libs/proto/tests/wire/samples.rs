@@ -221,5 +221,6 @@ fn carry(stream: Stream, type_name: &str, payload: Vec<u8>) -> Record {
         cause: Some(cause),
         key: None,
         payload,
+        terms: None,
     }
 }

@@ -157,7 +157,7 @@ impl Api {
             message: "resume_token is not one that a tail of this run answered with; send it unchanged, or leave \
                       it empty to begin from the beginning"
                 .into(),
-            reason: "RESUME_TOKEN_INVALID",
+            reason: "RESUME_TOKEN_INVALID".into(),
             ..fault
         })?;
         let mut tail = Tail {

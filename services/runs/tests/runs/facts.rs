@@ -51,6 +51,7 @@ pub(crate) fn record(scope: Scope, id: u128, fact: &Fact, seconds: i64) -> Recor
         request_digest: Record::digest_request(type_name, occurred_at, None, &payload),
         key: None,
         payload,
+        terms: None,
     }
 }
 

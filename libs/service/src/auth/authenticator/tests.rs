@@ -33,10 +33,10 @@ impl World {
         Held { digest, headers }
     }
 
-    async fn reason(&self, headers: &HeaderMap) -> &'static str {
+    async fn reason(&self, headers: &HeaderMap) -> String {
         match self.authenticator.authenticate(headers).await {
-            Ok(_) => "OK",
-            Err(fault) => fault.reason,
+            Ok(_) => "OK".to_owned(),
+            Err(fault) => fault.reason.into_owned(),
         }
     }
 
@@ -144,7 +144,7 @@ async fn keys_go_on_for_five_minutes_without_the_directory() {
         .unwrap_err();
     assert_eq!(
         (fault.kind, fault.reason),
-        (Kind::Unavailable, "DIRECTORY_UNREACHABLE")
+        (Kind::Unavailable, "DIRECTORY_UNREACHABLE".into())
     );
     assert_eq!(fault.retry_after, Some(Duration::from_secs(1)));
 }

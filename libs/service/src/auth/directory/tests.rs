@@ -186,7 +186,7 @@ async fn what_changes_is_seen_within_a_second() {
     .await;
     assert_eq!(
         (fault.kind, fault.reason),
-        (Kind::Unauthenticated, "KEY_UNKNOWN")
+        (Kind::Unauthenticated, "KEY_UNKNOWN".into())
     );
 }
 
@@ -203,6 +203,6 @@ async fn a_database_that_is_away_is_no_unknown_key() {
     let fault = authenticator.authenticate(&agent).await.unwrap_err();
     assert_eq!(
         (fault.kind, fault.reason),
-        (Kind::Unavailable, "DIRECTORY_UNREACHABLE")
+        (Kind::Unavailable, "DIRECTORY_UNREACHABLE".into())
     );
 }

@@ -1,0 +1,137 @@
+//! Governed tool calls: what agents ask, what approvers say, and what becomes of it.
+
+use crate::digest::Digest;
+use crate::ids::{AgentId, ApprovalId, ToolCallId};
+use crate::json::Json;
+use crate::policy::{ApproverSet, Match, Severity};
+use crate::run;
+use crate::scope::{Actor, worded};
+use crate::time::Timestamp;
+use std::time::Duration;
+
+worded! {
+    /// What becomes of a call that an agent asks for.
+    Verdict {
+        Allowed = "allowed", Warned = "warned", Blocked = "blocked", AwaitingApproval = "awaiting_approval",
+    }
+}
+
+worded! {
+    /// The state of an approval.
+    Status {
+        Pending = "pending", Approved = "approved", Rejected = "rejected", Expired = "expired",
+        Cancelled = "cancelled",
+    }
+}
+
+/// A command about one tool call of one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Boxed: it is several times the size of the others.
+    RequestToolCall(Box<RequestToolCall>),
+    DecideApproval(DecideApproval),
+    ConfirmExecution(ConfirmExecution),
+}
+
+/// May this tool be called?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestToolCall {
+    pub call: run::ToolCallStarted,
+    pub agent_id: AgentId,
+}
+
+/// Approve or reject a held call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecideApproval {
+    pub approval_id: ApprovalId,
+    pub tool_call_id: ToolCallId,
+    pub approve: bool,
+    pub reason: String,
+    /// Approve these arguments instead.
+    pub edited_arguments: Option<Json>,
+    /// What the approver saw; `None`: whatever it is.
+    pub arguments_digest: Option<Digest>,
+}
+
+/// The call is about to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfirmExecution {
+    pub tool_call_id: ToolCallId,
+    pub arguments_digest: Digest,
+}
+
+/// A decision about one tool call of one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Boxed: it is several times the size of the others.
+    ToolCallDecided(Box<ToolCallDecided>),
+    ApprovalVoted(ApprovalVoted),
+    ApprovalClosed(ApprovalClosed),
+    ExecutionConfirmed(ExecutionConfirmed),
+}
+
+/// What approving a held call takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApprovalTerms {
+    pub quorum: u32,
+    /// An approver must be in each of these.
+    pub approvers: Vec<ApproverSet>,
+    pub requester_may_approve: bool,
+    /// From then on the call counts as rejected.
+    pub decide_by: Timestamp,
+    pub use_within: Duration,
+}
+
+/// What becomes of a call. It is the call's start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCallDecided {
+    pub call: run::ToolCallStarted,
+    pub agent_id: AgentId,
+    pub requester: Actor,
+    pub verdict: Verdict,
+    /// Stable, UPPER_SNAKE_CASE.
+    pub reason: Box<str>,
+    pub message: String,
+    pub matches: Vec<Match>,
+    pub arguments_digest: Digest,
+    /// With [`Verdict::AwaitingApproval`].
+    pub held: Option<(ApprovalId, ApprovalTerms)>,
+    /// The run was not known before.
+    pub opens_run: bool,
+    /// `None`: no risk event.
+    pub severity: Option<Severity>,
+}
+
+/// An approver's vote counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApprovalVoted {
+    pub approval_id: ApprovalId,
+    pub tool_call_id: ToolCallId,
+    pub voter: Actor,
+    pub approve: bool,
+    pub reason: String,
+    pub edited_arguments: Option<Json>,
+    pub arguments_digest: Digest,
+    /// How many have approved these arguments, this vote included.
+    pub approved: u32,
+    /// Pending, approved or rejected.
+    pub status: Status,
+    pub use_by: Option<Timestamp>,
+}
+
+/// An approval expired, or was cancelled because its run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApprovalClosed {
+    pub approval_id: ApprovalId,
+    pub tool_call_id: ToolCallId,
+    pub status: Status,
+}
+
+/// The call may be made now, this once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutionConfirmed {
+    pub tool_call_id: ToolCallId,
+    pub arguments_digest: Digest,
+    pub actor: Actor,
+    pub approval_id: Option<ApprovalId>,
+}
