@@ -224,7 +224,7 @@ mod tests {
     fn a_refusal_says_all_there_is() {
         let violation = Violation {
             field: "facts[0].id".to_owned(),
-            reason: "INVALID_UUID",
+            reason: "INVALID_UUID".into(),
             description: "must be a UUID".to_owned(),
         };
         let mut refused = status::from_fault(Fault::invalid(vec![violation]));
