@@ -50,7 +50,8 @@ pub struct Kept<'a> {
 /// Both steps run inside the loop's transaction and must not commit or roll back. They may be called
 /// again with the same records when that was rolled back, whole or in part, so they must keep
 /// nothing of them in memory. Records of several partitions come at once, those of one partition in
-/// the order of the log; Genesis, commands and void decisions are left out.
+/// the order of the log; Genesis and void decisions are left out, and so are commands, but for those
+/// that read them.
 #[async_trait]
 pub trait Projection: Send + Sync + 'static {
     /// The families it reads.
@@ -58,6 +59,11 @@ pub trait Projection: Send + Sync + 'static {
 
     /// The tables it writes. Each generation has them anew.
     fn tables(&self) -> &'static [&'static str];
+
+    /// Whether commands are among the records: only what decides them needs to see them.
+    fn reads_commands(&self) -> bool {
+        false
+    }
 
     /// Keeps the identity of every record, parked ones included: one answer a record, in their
     /// order. Idempotent: a record that comes again is a copy of itself.

@@ -18,6 +18,7 @@ use crate::apply::{ApplyError, Projection};
 use crate::cursor::Diverged;
 use crate::store::active_generation;
 
+mod attendant;
 mod batch;
 mod committing;
 mod letters;
@@ -26,6 +27,7 @@ mod tables;
 mod weather;
 mod worker;
 
+pub use attendant::{Attendant, Seen};
 pub(crate) use store::Store;
 pub(crate) use tables::Tables;
 pub(crate) use weather::Weather;
@@ -112,6 +114,41 @@ pub async fn run<P: Projection>(
     health: watch::Sender<Health>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let running = Running {
+        log,
+        pool,
+        options,
+        clock,
+    };
+    run_with(running, projection, (), health, shutdown).await
+}
+
+/// What a loop runs on.
+pub struct Running {
+    pub log: Arc<dyn Log>,
+    /// Signs in as the writer of the projection's schema and looks names up there.
+    pub pool: PgPool,
+    pub options: Options,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The same as [`run`], with somebody who goes along.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with<P: Projection, A: Attendant<PgPool>>(
+    running: Running,
+    projection: P,
+    attendant: A,
+    health: watch::Sender<Health>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let Running {
+        log,
+        pool,
+        options,
+        clock,
+    } = running;
     let weather = Weather::new(health, shutdown.clone());
     let served = || active_generation(&pool);
     let Some(served) = weather.outlast("read the generation", served).await? else {
@@ -120,24 +157,39 @@ pub async fn run<P: Projection>(
     let families = projection.families();
     let (to_reread, now) = (Arc::clone(&log), Arc::clone(&clock));
     let tables = Tables::new(pool, &served, projection, to_reread, now, options.clone());
-    follow(log, tables, families, options, clock, weather, shutdown).await
+    let companions = Companions {
+        store: tables,
+        attendant,
+    };
+    follow(log, companions, families, options, clock, weather, shutdown).await
+}
+
+/// What a worker hands on to the next.
+pub(crate) struct Companions<S, A> {
+    pub(crate) store: S,
+    pub(crate) attendant: A,
 }
 
 /// Works on the generation that is served until `shutdown`, and on the next when that is served.
 /// `store` is turned to the first.
-pub(crate) async fn follow<S: Store>(
+pub(crate) async fn follow<S: Store, A: Attendant<S::Database>>(
     log: Arc<dyn Log>,
-    mut store: S,
+    companions: Companions<S, A>,
     families: &[Family],
     options: Options,
     clock: Arc<dyn Clock>,
     weather: Weather,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let Companions {
+        mut store,
+        mut attendant,
+    } = companions;
     loop {
         let mut worker = Worker::new(Parts {
             log: Arc::clone(&log),
             store,
+            attendant,
             options: options.clone(),
             clock: Arc::clone(&clock),
             weather: weather.clone(),
@@ -151,7 +203,8 @@ pub(crate) async fn follow<S: Store>(
             End::Stopped | End::Reached => return Ok(()),
             End::Switched => info!("another generation is served now"),
         }
-        store = worker.store;
+        worker.let_all_go();
+        (store, attendant) = (worker.store, worker.attendant);
         let served = || store.served();
         let Some(served) = weather.outlast("read the generation", served).await? else {
             return Ok(());

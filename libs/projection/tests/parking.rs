@@ -467,7 +467,7 @@ async fn a_token_that_reaches_past_a_parked_record_is_refused_and_nothing_else_i
         assert_eq!(
             (reason, kind),
             (
-                "READ_MODEL_PARKED",
+                "READ_MODEL_PARKED".into(),
                 runledger_domain::fault::Kind::Precondition
             )
         );

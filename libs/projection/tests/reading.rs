@@ -95,15 +95,11 @@ impl Api {
     }
 
     /// How many records a read with this token sees, or the reason of its refusal.
-    async fn count(&self, token: &Token, max_wait: Duration) -> Result<i64, &'static str> {
+    async fn count(&self, token: &Token, max_wait: Duration) -> Result<i64, String> {
         self.count_with(vec![token.to_string()], max_wait).await
     }
 
-    async fn count_with(
-        &self,
-        at_least: Vec<String>,
-        max_wait: Duration,
-    ) -> Result<i64, &'static str> {
+    async fn count_with(&self, at_least: Vec<String>, max_wait: Duration) -> Result<i64, String> {
         let options = ReadOptions {
             at_least,
             max_wait: Some(max_wait),
@@ -112,7 +108,7 @@ impl Api {
             .reader
             .read(scope(), &options)
             .await
-            .map_err(|fault| fault.reason)?;
+            .map_err(|fault| fault.reason.into_owned())?;
         let count = sqlx::query_scalar("SELECT count(*) FROM seen")
             .fetch_one(&mut *snapshot.tx)
             .await;
@@ -155,7 +151,7 @@ async fn a_token_that_is_not_reached_in_time_says_so() {
     let api = Api::over(&world);
     let token = append(&world, 10).await;
     let waited = Duration::from_millis(50);
-    assert_eq!(api.count(&token, waited).await, Err("READ_MODEL_BEHIND"));
+    assert_eq!(api.count(&token, waited).await, Err("READ_MODEL_BEHIND".into()));
     assert_eq!(api.count(&Token::default(), waited).await, Ok(0));
     let worker = world.spawn("worker");
     assert_eq!(api.count(&token, SOON).await, Ok(10));
@@ -173,7 +169,7 @@ async fn a_token_beyond_the_log_is_refused_after_the_wait() {
     let forged = Token::from_positions([position]);
     assert_eq!(
         api.count(&forged, Duration::from_millis(50)).await,
-        Err("TOKEN_BEYOND_LOG")
+        Err("TOKEN_BEYOND_LOG".into())
     );
     worker.stop().await.expect("a clean stop");
 }
@@ -185,14 +181,14 @@ async fn a_token_of_another_incarnation_or_none_at_all_is_refused_at_once() {
     append(&world, 40).await;
     world.caught_up(SOON).await;
     let foreign = append(&other, 40).await;
-    assert_eq!(api.count(&foreign, SOON).await, Err("TOKEN_INCARNATION"));
+    assert_eq!(api.count(&foreign, SOON).await, Err("TOKEN_INCARNATION".into()));
     assert_eq!(
         api.count_with(vec!["not a token".into()], SOON).await,
-        Err("TOKEN_INVALID")
+        Err("TOKEN_INVALID".into())
     );
     assert_eq!(
         api.count_with(vec![String::new(); 65], SOON).await,
-        Err("TOKEN_INVALID")
+        Err("TOKEN_INVALID".into())
     );
     worker.stop().await.expect("a clean stop");
 }

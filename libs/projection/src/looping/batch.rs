@@ -1,14 +1,15 @@
 use std::collections::BTreeMap;
 
-use runledger_domain::log::Partition;
+use runledger_domain::log::{Kind, Partition};
 use runledger_domain::time::Timestamp;
 use runledger_eventlog::Stored;
 use tracing::Span;
 
+use super::attendant::Seen;
 use super::worker::Owned;
 use super::{Error, Goal};
 use crate::apply::Applied;
-use crate::cursor::{Cursor, Verdict};
+use crate::cursor::{Cursor, Verdict, decision_hash};
 use crate::item::Item;
 use crate::trace;
 
@@ -21,6 +22,8 @@ pub(crate) struct Batch {
     pub(crate) items: Vec<Item>,
     /// How many records were read, those left out included.
     pub(super) records: usize,
+    /// Commands and decisions among them, void ones included; empty unless commands are read.
+    pub(super) seen: Vec<Seen>,
     /// W3C `traceparent`s of sampled records, with their index in `items`.
     traces: Vec<(usize, Box<str>)>,
 }
@@ -31,6 +34,7 @@ impl Batch {
     pub(super) fn read(
         owned: &mut BTreeMap<Partition, Owned>,
         goal: Option<&Goal>,
+        with_commands: bool,
         records: Vec<Stored>,
     ) -> Result<Option<Self>, Error> {
         let mut after: BTreeMap<Partition, Cursor> = BTreeMap::new();
@@ -39,6 +43,7 @@ impl Batch {
             after: Vec::new(),
             items: Vec::new(),
             records: 0,
+            seen: Vec::new(),
             traces: Vec::new(),
         };
         for stored in records {
@@ -58,7 +63,12 @@ impl Batch {
                 .entry(stored.position.partition)
                 .or_insert_with(|| owned.cursor.clone());
             batch.records += 1;
-            if cursor.advance(&stored)? == Verdict::Applies {
+            let applies = cursor.advance(&stored)? == Verdict::Applies;
+            let seen = with_commands
+                .then(|| see(&stored, applies, cursor))
+                .flatten();
+            batch.seen.extend(seen);
+            if applies || seen.is_some_and(|seen| seen.kind == Kind::Command) {
                 batch.push(&stored, owned);
             }
         }
@@ -115,6 +125,8 @@ impl Batch {
             .retain(|cursor| !partitions.contains(&cursor.partition));
         self.items
             .retain(|item| !partitions.contains(&item.position.partition));
+        self.seen
+            .retain(|seen| !partitions.contains(&seen.position.partition));
     }
 
     /// For an error: which records were tried.
@@ -132,4 +144,22 @@ impl Batch {
             .collect();
         ranges.join(", ")
     }
+}
+
+/// What an attendant is told of a record. `after`: the cursor that has read it.
+fn see(stored: &Stored, applies: bool, after: &Cursor) -> Option<Seen> {
+    let headers = stored.headers.as_ref().ok()?;
+    let decision = match headers.kind {
+        Kind::Fact | Kind::Genesis => return None,
+        Kind::Command => None,
+        Kind::Decision if applies => after.chain_head.map(|hash| (hash, true)),
+        Kind::Decision => headers
+            .prev
+            .map(|prev| (decision_hash(&prev, &stored.key, &stored.value), false)),
+    };
+    Some(Seen {
+        position: stored.position,
+        kind: headers.kind,
+        decision,
+    })
 }

@@ -8,6 +8,7 @@ use runledger_domain::log::Partition;
 use runledger_eventlog::Stored;
 use tracing::{Instrument, info_span, warn};
 
+use super::attendant::Attendant;
 use super::batch::Batch;
 use super::letters::tell;
 use super::store::Store;
@@ -16,7 +17,7 @@ use super::{Error, PATIENCE, SIFTING_PATIENCE};
 use crate::apply::ApplyError;
 use crate::cursor::Cursor;
 
-impl<S: Store> Worker<S> {
+impl<S: Store, A: Attendant<S::Database>> Worker<S, A> {
     /// Applies what is queued, one batch.
     pub(super) async fn apply_queued(&mut self) -> Result<(), Error> {
         let mut records = self
@@ -34,7 +35,13 @@ impl<S: Store> Worker<S> {
                 records.extend(self.subscription.take(records_left, bytes_left));
             }
         }
-        let Some(batch) = Batch::read(&mut self.owned, self.goal.as_ref(), records)? else {
+        let Some(batch) = Batch::read(
+            &mut self.owned,
+            self.goal.as_ref(),
+            self.store.reads_commands(),
+            records,
+        )?
+        else {
             return Ok(());
         };
         self.lag.in_hand(batch.oldest_recorded_at());
@@ -141,6 +148,7 @@ impl<S: Store> Worker<S> {
             .fetch_add(batch.records as u64, Ordering::Relaxed);
         counter!("runledger_projection_batches_total", "projection" => name).increment(1);
         self.lag.applied(&batch.after, self.clock.now());
+        self.attendant.committed(&batch.after, &batch.seen);
         for cursor in batch.after {
             if let Some(owned) = self.owned.get_mut(&cursor.partition) {
                 let parked = parked.get(&cursor.partition).copied().unwrap_or_default();

@@ -9,6 +9,7 @@ use runledger_domain::time::Timestamp;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, error, info, warn};
 
+use super::attendant::Attendant;
 use super::store::Store;
 use super::{Error, LOOK_AT_MOST, Options, Worker};
 use crate::apply::ApplyError;
@@ -101,7 +102,7 @@ impl Gauges {
     }
 }
 
-impl<S: Store> Worker<S> {
+impl<S: Store, A: Attendant<S::Database>> Worker<S, A> {
     /// Shows what is parked. Asks the database only while anything was, and not too often: redriving
     /// changes it from outside.
     pub(super) async fn gauge_parked(&mut self) {

@@ -14,6 +14,15 @@ use crate::store::parked::Totals;
 /// One generation of a read model and its cursors. Whatever is asked may fail for the weather, and
 /// then it may have been done or not.
 pub(crate) trait Store: Send + Sync + 'static {
+    /// What an attendant reads.
+    type Database: Sync;
+
+    /// The database, as the generation at hand sees it.
+    fn database(&self) -> &Self::Database;
+
+    /// Whether commands are among the records.
+    fn reads_commands(&self) -> bool;
+
     /// The generation that is served now.
     fn served(&self) -> impl Future<Output = Result<Generation, sqlx::Error>> + Send;
 

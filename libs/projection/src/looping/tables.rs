@@ -60,6 +60,16 @@ fn pool_of(signed_in: &PgPool, generation: &Generation) -> PgPool {
 }
 
 impl<P: Projection> Store for Tables<P> {
+    type Database = PgPool;
+
+    fn database(&self) -> &PgPool {
+        &self.pool
+    }
+
+    fn reads_commands(&self) -> bool {
+        self.projection.reads_commands()
+    }
+
     async fn served(&self) -> Result<Generation, sqlx::Error> {
         store::active_generation(&self.signed_in).await
     }

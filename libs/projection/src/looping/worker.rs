@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::attendant::Attendant;
 use super::letters::Gauges;
 use super::store::Store;
 use super::weather::Weather;
@@ -30,9 +31,10 @@ pub(super) struct Owned {
     pub(super) left_out: BTreeSet<u64>,
 }
 
-pub(crate) struct Worker<S> {
+pub(crate) struct Worker<S, A = ()> {
     log: Arc<dyn Log>,
     pub(super) store: S,
+    pub(super) attendant: A,
     pub(super) options: Options,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) weather: Weather,
@@ -49,9 +51,10 @@ pub(crate) struct Worker<S> {
 }
 
 /// What a worker is made of.
-pub(crate) struct Parts<S> {
+pub(crate) struct Parts<S, A = ()> {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) store: S,
+    pub(crate) attendant: A,
     pub(crate) options: Options,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) weather: Weather,
@@ -60,8 +63,8 @@ pub(crate) struct Parts<S> {
     pub(crate) applied: Arc<AtomicU64>,
 }
 
-impl<S: Store> Worker<S> {
-    pub(crate) fn new(parts: Parts<S>) -> Result<Self, Error> {
+impl<S: Store, A: Attendant<S::Database>> Worker<S, A> {
+    pub(crate) fn new(parts: Parts<S, A>) -> Result<Self, Error> {
         let options = Options {
             batch_records: parts.options.batch_records.max(1),
             batch_bytes: parts.options.batch_bytes.max(1),
@@ -80,6 +83,7 @@ impl<S: Store> Worker<S> {
             gauges: Gauges::new(&options.name),
             log: parts.log,
             store: parts.store,
+            attendant: parts.attendant,
             options,
             clock: parts.clock,
             weather: parts.weather,
@@ -120,12 +124,20 @@ impl<S: Store> Worker<S> {
                     self.gauge_parked().await;
                     continue;
                 }
+                // Before the records too: decisions are asked for by people.
+                () = self.attendant.awaited() => {
+                    self.attendant.act(self.store.database()).await;
+                    continue;
+                }
                 event = self.subscription.next() => event,
             };
             match event {
                 Event::Assigned(partitions) => self.take_up(partitions).await?,
                 Event::Revoked(partitions) => self.let_go(&partitions),
-                Event::Records => self.apply_queued().await?,
+                Event::Records => {
+                    self.apply_queued().await?;
+                    self.attendant.act(self.store.database()).await;
+                }
                 Event::Failed(error) => return Err(Error::Log(error)),
             }
         }
@@ -187,6 +199,7 @@ impl<S: Store> Worker<S> {
         for partition in partitions {
             warn!(%partition, "another process has moved this cursor; leaving the partition");
             self.owned.remove(partition);
+            self.attendant.let_go(&[*partition]);
             self.subscription.give_up(*partition);
             counter!("runledger_projection_ownership_lost_total", "projection" => self.options.name.clone())
                 .increment(1);
@@ -223,6 +236,7 @@ impl<S: Store> Worker<S> {
                 return Ok(());
             };
             info!(partition = %cursor.partition, next_offset = cursor.next_offset, "partition taken up");
+            self.attendant.taken_up(std::slice::from_ref(&cursor));
             let recognised = cursor.next_offset == 0;
             let left_out = left_out.remove(&cursor.partition).unwrap_or_default();
             let owned = Owned {
@@ -260,12 +274,19 @@ impl<S: Store> Worker<S> {
     }
 
     fn let_go(&mut self, partitions: &[Partition]) {
+        self.attendant.let_go(partitions);
         for partition in partitions {
             if let Some(Owned { cursor, .. }) = self.owned.remove(partition) {
                 info!(%partition, next_offset = cursor.next_offset, "partition let go");
             }
         }
         self.count_partitions();
+    }
+
+    /// Another generation is served: nothing of this one is this process's any more.
+    pub(super) fn let_all_go(&mut self) {
+        let owned: Vec<Partition> = self.owned.keys().copied().collect();
+        self.let_go(&owned);
     }
 
     pub(super) fn count_partitions(&self) {

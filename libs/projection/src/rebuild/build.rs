@@ -119,6 +119,7 @@ impl<P: Projection, F: Fn() -> P + Sync> Running<'_, P, F> {
             parked_streams_max: u64::MAX,
         };
         let parts = Parts {
+            attendant: (),
             log: Arc::clone(&self.site.log),
             store: Tables::new(
                 self.writer_pool.clone(),

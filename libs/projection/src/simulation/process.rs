@@ -14,7 +14,7 @@ use super::chance::{Chance, Fault, Watch};
 use super::database::Database;
 use super::log::{Broker, Client, SESSION};
 use super::store::Connection;
-use crate::looping::{Error, Health, Options, Store as _, Weather, follow};
+use crate::looping::{Companions, Error, Health, Options, Store as _, Weather, follow};
 
 pub(super) struct Process {
     pub(super) instance: String,
@@ -83,7 +83,10 @@ impl House {
         let families = &[Family::Run];
         follow(
             Arc::new(client),
-            store,
+            Companions {
+                store,
+                attendant: (),
+            },
             families,
             options,
             clock,

@@ -118,6 +118,16 @@ fn staged(batch: &Batch) -> Staged {
 }
 
 impl Store for Connection {
+    type Database = ();
+
+    fn database(&self) -> &() {
+        &()
+    }
+
+    fn reads_commands(&self) -> bool {
+        false
+    }
+
     async fn served(&self) -> Result<Generation, sqlx::Error> {
         self.ask().await?;
         Ok(Generation {

@@ -76,6 +76,7 @@ async fn catch_up(
     let (health, _) = watch::channel(Health::default());
     let shutdown = CancellationToken::new();
     let parts = Parts {
+        attendant: (),
         log: Arc::new(Client {
             broker: Arc::clone(&house.broker),
             process: Arc::clone(builder),
