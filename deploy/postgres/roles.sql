@@ -30,7 +30,9 @@ SELECT format('CREATE ROLE %I', wanted.name)
                ('runledger_directory'),
                ('runledger_keys'),
                ('runledger_runs_writer'),
-               ('runledger_runs_reader')) AS wanted (name)
+               ('runledger_runs_reader'),
+               ('runledger_approvals_writer'),
+               ('runledger_approvals_reader')) AS wanted (name)
  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted.name)
 \gexec
 
@@ -41,7 +43,9 @@ SELECT format('ALTER ROLE %I LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATERO
                ('runledger_directory'),
                ('runledger_keys'),
                ('runledger_runs_writer'),
-               ('runledger_runs_reader')) AS wanted (name)
+               ('runledger_runs_reader'),
+               ('runledger_approvals_writer'),
+               ('runledger_approvals_reader')) AS wanted (name)
 \gexec
 
 COMMENT ON ROLE runledger_migrator    IS 'owns the database runledger and applies its migrations; used by `runledger migrate` alone';
@@ -49,6 +53,8 @@ COMMENT ON ROLE runledger_directory   IS 'writes the schema directory: tenants, 
 COMMENT ON ROLE runledger_keys        IS 'may execute the key lookup function, which precedes the scope, and nothing else';
 COMMENT ON ROLE runledger_runs_writer IS 'writes the read model runs; held by its projector alone';
 COMMENT ON ROLE runledger_runs_reader IS 'reads the read model runs under row-level security, one scope a transaction';
+COMMENT ON ROLE runledger_approvals_writer IS 'writes the schema approvals; held by its decider alone';
+COMMENT ON ROLE runledger_approvals_reader IS 'reads the schema approvals under row-level security, one scope a transaction';
 
 SELECT 'CREATE DATABASE runledger OWNER runledger_migrator'
  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'runledger')
@@ -57,4 +63,5 @@ SELECT 'CREATE DATABASE runledger OWNER runledger_migrator'
 ALTER DATABASE runledger OWNER TO runledger_migrator;
 REVOKE ALL ON DATABASE runledger FROM PUBLIC;
 GRANT CONNECT ON DATABASE runledger
-   TO runledger_directory, runledger_keys, runledger_runs_writer, runledger_runs_reader;
+   TO runledger_directory, runledger_keys, runledger_runs_writer, runledger_runs_reader,
+      runledger_approvals_writer, runledger_approvals_reader;

@@ -87,6 +87,9 @@ pub enum ApplyError {
         #[source]
         source: sqlx::Error,
     },
+    /// What a record says cannot be decoded.
+    #[error("decode a record")]
+    Payload(#[source] runledger_proto::decode::Error),
     #[error("{doing}")]
     Log {
         doing: &'static str,
@@ -121,6 +124,11 @@ impl ApplyError {
         move |source| Self::Database { doing, source }
     }
 
+    /// For `map_err`: the record is to blame.
+    pub fn payload(source: runledger_proto::decode::Error) -> Self {
+        Self::Payload(source)
+    }
+
     /// The database did not answer at all.
     pub(crate) fn silent() -> Self {
         let source = std::io::Error::from(std::io::ErrorKind::TimedOut).into();
@@ -140,7 +148,10 @@ impl ApplyError {
         match self {
             Self::Database { source, .. } => runledger_postgres::is_weather(source),
             Self::Log { source, .. } => source.is_weather(),
-            Self::Gone { .. } | Self::Kept { .. } | Self::TooManyParked { .. } => false,
+            Self::Payload(_)
+            | Self::Gone { .. }
+            | Self::Kept { .. }
+            | Self::TooManyParked { .. } => false,
         }
     }
 
@@ -148,6 +159,7 @@ impl ApplyError {
     pub(crate) fn is_poison(&self) -> bool {
         match self {
             Self::Database { source, .. } => runledger_postgres::is_data_fault(source),
+            Self::Payload(_) => true,
             Self::Log { .. }
             | Self::Gone { .. }
             | Self::Kept { .. }

@@ -151,7 +151,10 @@ async fn a_token_that_is_not_reached_in_time_says_so() {
     let api = Api::over(&world);
     let token = append(&world, 10).await;
     let waited = Duration::from_millis(50);
-    assert_eq!(api.count(&token, waited).await, Err("READ_MODEL_BEHIND".into()));
+    assert_eq!(
+        api.count(&token, waited).await,
+        Err("READ_MODEL_BEHIND".into())
+    );
     assert_eq!(api.count(&Token::default(), waited).await, Ok(0));
     let worker = world.spawn("worker");
     assert_eq!(api.count(&token, SOON).await, Ok(10));
@@ -181,7 +184,10 @@ async fn a_token_of_another_incarnation_or_none_at_all_is_refused_at_once() {
     append(&world, 40).await;
     world.caught_up(SOON).await;
     let foreign = append(&other, 40).await;
-    assert_eq!(api.count(&foreign, SOON).await, Err("TOKEN_INCARNATION".into()));
+    assert_eq!(
+        api.count(&foreign, SOON).await,
+        Err("TOKEN_INCARNATION".into())
+    );
     assert_eq!(
         api.count_with(vec!["not a token".into()], SOON).await,
         Err("TOKEN_INVALID".into())

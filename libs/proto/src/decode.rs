@@ -13,12 +13,14 @@ use crate::{common, message, run, schedule};
 
 pub mod fields;
 mod message_fact;
+mod rejection;
 mod run_fact;
 mod schedule_fact;
 mod skip;
 mod stored;
 
 use fields::{Fields, Path, reason};
+pub use rejection::stored_rejection;
 pub use skip::{Skip, skip};
 pub use stored::{Error, Stored, fact, genesis, payload, record, skipped};
 

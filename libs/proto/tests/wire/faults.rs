@@ -47,25 +47,25 @@ fn parse(fact: run_fact::Fact) -> Result<Reported, Vec<Violation>> {
     decode::run_fact(fact, &bounds(), Path::ROOT.field("facts").item(3))
 }
 
-fn of_started(change: impl FnOnce(&mut RunStarted)) -> Vec<(String, &'static str)> {
+fn of_started(change: impl FnOnce(&mut RunStarted)) -> Vec<(String, String)> {
     let mut fact = started();
     change(&mut fact);
     faults(parse(run_fact::Fact::RunStarted(fact)))
 }
 
-fn faults(result: Result<Reported, Vec<Violation>>) -> Vec<(String, &'static str)> {
+fn faults(result: Result<Reported, Vec<Violation>>) -> Vec<(String, String)> {
     result
         .map_or_else(|faults| faults, |_| Vec::new())
         .into_iter()
-        .map(|fault| (fault.field, fault.reason))
+        .map(|fault| (fault.field, fault.reason.into_owned()))
         .collect()
 }
 
 #[track_caller]
-fn expect(found: Vec<(String, &'static str)>, expected: &[(&str, &str)]) {
+fn expect(found: Vec<(String, String)>, expected: &[(&str, &str)]) {
     let found: Vec<_> = found
         .iter()
-        .map(|(field, reason)| (field.as_str(), *reason))
+        .map(|(field, reason)| (field.as_str(), reason.as_str()))
         .collect();
     assert_eq!(found, expected);
 }

@@ -1,0 +1,355 @@
+//! One round of one partition: from what is undecided and owed to the decisions to be appended. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use metrics::counter;
+use runledger_domain::decision::{Rejection, RejectionKind};
+use runledger_domain::digest::{self, Digest};
+use runledger_domain::ids::{PrincipalId, RecordId};
+use runledger_domain::log::{
+    Asked, Author, Cause, Decided, Kind, Partition, Position, Record, Terms,
+};
+use runledger_domain::scope::PrincipalKind;
+use runledger_domain::time::Timestamp;
+use runledger_eventlog::Entry;
+use runledger_projection::decision_hash;
+use runledger_proto::encode;
+use tracing::error;
+use uuid::Uuid;
+
+use crate::rules::{Moment, Rules, Ruling};
+use crate::states::{States, StreamId};
+
+/// Largest decision, in bytes as stored; a topic takes 1 MiB.
+pub(crate) const DECISION_BYTES_MAX: usize = 960 << 10;
+/// How often a command is tried after unclean ends.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// A command without an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Undecided {
+    pub(crate) position: Position,
+    pub(crate) record: Record,
+    /// How often it was tried before somebody ended without a word.
+    pub(crate) attempts: u32,
+}
+
+/// A part that is owed a decision nobody asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Owed {
+    pub(crate) id: StreamId,
+    pub(crate) part: String,
+}
+
+/// A partition, as its decider has read it.
+#[derive(Clone, Debug)]
+pub(crate) struct Desk {
+    pub(crate) partition: Partition,
+    /// The first offset that was not read.
+    pub(crate) read_to: u64,
+    /// Hash of the last decision in force.
+    pub(crate) head: Digest,
+    /// The moment of this round: never before that of the last decision in force.
+    pub(crate) at: Timestamp,
+    /// When it is appended, by this machine's clock.
+    pub(crate) now: Timestamp,
+    /// Streams whose records cannot be applied, and since which offset.
+    pub(crate) suspended: BTreeMap<StreamId, i64>,
+}
+
+/// What one partition's round came to.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    pub(crate) entries: Vec<Entry>,
+    /// Hashes of the decisions, in order.
+    pub(crate) hashes: Vec<Digest>,
+    /// Something waits for what is known of another family.
+    pub(crate) waits: bool,
+}
+
+struct Judging<'a, R: Rules> {
+    rules: &'a R,
+    desk: Desk,
+    states: &'a mut States<R>,
+    judged: Judged,
+}
+
+/// Judges what is owed, then the commands in the order of the log, each against what was read and
+/// against the round's own decisions.
+pub(crate) fn judge<R: Rules>(
+    rules: &R,
+    desk: Desk,
+    states: &mut States<R>,
+    owed: &[Owed],
+    commands: &[Undecided],
+) -> Judged {
+    let mut judging = Judging {
+        rules,
+        desk,
+        states,
+        judged: Judged::default(),
+    };
+    for owed in owed {
+        judging.settle(owed);
+    }
+    let mut waiting: BTreeSet<StreamId> = BTreeSet::new();
+    for command in commands {
+        let id = (command.record.scope, command.record.stream.clone());
+        if waiting.contains(&id) {
+            continue;
+        }
+        if !judging.answer(&id, command) {
+            waiting.insert(id);
+            judging.judged.waits = true;
+        }
+    }
+    judging.judged
+}
+
+impl<R: Rules> Judging<'_, R> {
+    fn settle(&mut self, owed: &Owed) {
+        if self.desk.suspended.contains_key(&owed.id) {
+            return; // what it is owed is decided when it can be read again
+        }
+        let Some(held) = self.states.get(&owed.id) else {
+            return;
+        };
+        let Some(Some(part)) = held.parts.get(&*owed.part) else {
+            return;
+        };
+        let due = || self.rules.due(&held.state, &owed.part, part, self.desk.at);
+        let Ok(due) = catch_unwind(AssertUnwindSafe(due)) else {
+            alarm(&owed.id, "what a part is owed could not be judged");
+            return;
+        };
+        if let Some(decision) = due {
+            let (type_name, payload) = self.rules.encode(&decision);
+            let taken = Taken {
+                id: &owed.id,
+                cause: None,
+                type_name,
+                payload,
+                views: Vec::new(),
+            };
+            if let Err(bytes) = self.write(taken, Some(&decision)) {
+                error!(stream = %owed.id.1, scope = %owed.id.0, bytes, "a decision that is owed is too large for the log");
+            }
+        }
+    }
+
+    /// False: not now.
+    fn answer(&mut self, id: &StreamId, command: &Undecided) -> bool {
+        match self.ruling(id, command) {
+            Ruling::Waits => false,
+            Ruling::Rejected(rejection) => {
+                self.reject(id, command, &rejection);
+                true
+            }
+            Ruling::Decided { decision, views } => {
+                let (type_name, payload) = self.rules.encode(&decision);
+                let taken = Taken {
+                    id,
+                    cause: Some(command.record.id),
+                    type_name,
+                    payload,
+                    views,
+                };
+                if let Err(bytes) = self.write(taken, Some(&decision)) {
+                    alarm(id, "a decision is too large for the log");
+                    let message = format!(
+                        "the decision would take {bytes} bytes, more than the {DECISION_BYTES_MAX} that the log takes; ask for less at once"
+                    );
+                    let too_large =
+                        Rejection::new(RejectionKind::Invalid, "DECISION_TOO_LARGE", message);
+                    self.reject(id, command, &too_large);
+                }
+                true
+            }
+        }
+    }
+
+    fn ruling(&self, id: &StreamId, command: &Undecided) -> Ruling<R::Decision> {
+        let asked = match &command.record.terms {
+            Some(Terms::Asked(asked)) => Some(asked),
+            Some(Terms::Decided(_)) | None => None,
+        };
+        if let Some(refused) = self.refuse(id, command, asked) {
+            return Ruling::Rejected(refused);
+        }
+        let decoded = match self.rules.command(&command.record) {
+            Ok(Some(decoded)) => decoded,
+            // A later version will know it; until then nothing of the stream is decided.
+            Ok(None) => return Ruling::Waits,
+            Err(fault) => {
+                alarm(id, "a command cannot be decoded");
+                let message = format!("the command cannot be decoded: {fault}");
+                return Ruling::Rejected(Rejection::new(
+                    RejectionKind::Invalid,
+                    "UNDECODABLE",
+                    message,
+                ));
+            }
+        };
+        let Some(held) = self.states.get(id) else {
+            return Ruling::Waits;
+        };
+        let name = self.rules.part_of_command(&decoded);
+        let part = name.and_then(|name| held.parts.get(name)?.as_ref());
+        let moment = Moment {
+            at: self.desk.at,
+            scope: id.0,
+            stream: &id.1,
+            author: &command.record.author,
+            id: command.record.id,
+            at_least: asked.map_or(&[], |asked| asked.at_least.as_slice()),
+        };
+        let decide = || self.rules.decide(&held.state, part, &decoded, &moment);
+        catch_unwind(AssertUnwindSafe(decide)).unwrap_or_else(|_| {
+            alarm(id, "deciding a command failed");
+            Ruling::Rejected(undecidable())
+        })
+    }
+
+    /// What is refused whatever the command says.
+    fn refuse(
+        &self,
+        id: &StreamId,
+        command: &Undecided,
+        asked: Option<&Asked>,
+    ) -> Option<Rejection> {
+        let precondition =
+            |reason, message| Some(Rejection::new(RejectionKind::Precondition, reason, message));
+        if command.attempts > ATTEMPTS_MAX {
+            alarm(id, "a command was tried too often");
+            return Some(undecidable());
+        }
+        if let Some(since) = self.desk.suspended.get(id) {
+            let message = format!(
+                "the record at offset {since} of {} cannot be applied, so nothing of stream {} is decided; \
+                 once it is redriven or skipped, ask again with a new id",
+                self.desk.partition, id.1
+            );
+            return precondition("STREAM_SUSPENDED", message);
+        }
+        let deadline = asked.map(|asked| asked.deadline);
+        if let Some(deadline) = deadline.filter(|deadline| *deadline < self.desk.at) {
+            let message = format!(
+                "it was to be decided by {deadline} and was not; nothing has changed, ask again with a new id"
+            );
+            return precondition("DEADLINE_PASSED", message);
+        }
+        let expected = asked.and_then(|asked| asked.expected_version)?;
+        let version = self.states.get(id).map_or(0, |held| held.version);
+        (expected != version).then(|| {
+            let message = format!(
+                "stream {} has {version} decisions, not {expected}: read it again, and decide anew",
+                id.1
+            );
+            Rejection::new(RejectionKind::Precondition, "STREAM_CHANGED", message)
+        })
+    }
+
+    fn reject(&mut self, id: &StreamId, command: &Undecided, rejection: &Rejection) {
+        let (type_name, payload) = encode::rejected(rejection, &command.record.type_name);
+        let taken = Taken {
+            id,
+            cause: Some(command.record.id),
+            type_name,
+            payload,
+            views: Vec::new(),
+        };
+        if let Err(bytes) = self.write(taken, None) {
+            error!(stream = %id.1, bytes, "a rejection is too large for the log");
+        }
+    }
+
+    /// Adds a decision to the round. `decision`: `None` where it changes nothing.
+    fn write(&mut self, taken: Taken<'_>, decision: Option<&R::Decision>) -> Result<(), usize> {
+        let (scope, stream) = taken.id;
+        let prev = self.desk.head;
+        let part = decision.and_then(|one| self.rules.part_of_decision(one));
+        let version = self.states.get(taken.id).map_or(0, |held| held.version);
+        let record = Record {
+            id: decision_id(&prev, taken.cause, part),
+            scope: *scope,
+            stream: stream.clone(),
+            kind: Kind::Decision,
+            type_name: taken.type_name.into(),
+            occurred_at: self.desk.at,
+            recorded_at: self.desk.now,
+            author: decider(),
+            cause: taken.cause.map(|id| Cause { stream: None, id }),
+            request_digest: Record::digest_request(
+                taken.type_name,
+                self.desk.at,
+                None,
+                &taken.payload,
+            ),
+            key: None,
+            payload: taken.payload,
+            terms: Some(Terms::Decided(Decided {
+                read_to: self.desk.read_to,
+                rules_version: self.rules.version(),
+                stream_version: version + 1,
+                views: taken.views,
+            })),
+        };
+        let value = encode::record(record.clone());
+        if value.len() > DECISION_BYTES_MAX {
+            return Err(value.len());
+        }
+        let hash = decision_hash(&prev, stream.key(*scope).as_bytes(), &value);
+        self.states
+            .evolve(self.rules, taken.id, decision, self.desk.at);
+        self.desk.head = hash;
+        self.judged.hashes.push(hash);
+        self.judged.entries.push(Entry {
+            record,
+            prev: Some(prev),
+            trace: None,
+        });
+        Ok(())
+    }
+}
+
+/// What is to be written into the log.
+struct Taken<'a> {
+    id: &'a StreamId,
+    cause: Option<RecordId>,
+    type_name: &'static str,
+    payload: Vec<u8>,
+    views: Vec<Position>,
+}
+
+/// Nobody outside can know `prev`, so nobody can take the id before.
+fn decision_id(prev: &Digest, cause: Option<RecordId>, part: Option<&str>) -> RecordId {
+    let cause = cause.map(|id| id.as_uuid().into_bytes());
+    let from = digest::of_parts(&[
+        b"runledger.decider",
+        prev,
+        cause.as_ref().map_or(&[], |id| id.as_slice()),
+        part.unwrap_or_default().as_bytes(),
+    ]);
+    let [bytes @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = from;
+    RecordId::new(Uuid::new_v8(bytes))
+}
+
+/// Deciders are nobody's principal.
+fn decider() -> Author {
+    Author {
+        principal: PrincipalId::new(Uuid::nil()),
+        kind: Some(PrincipalKind::Service),
+        role: None,
+    }
+}
+
+fn undecidable() -> Rejection {
+    let message = "this command cannot be decided: it stops whoever tries; report it with its id";
+    Rejection::new(RejectionKind::Internal, "UNDECIDABLE", message)
+}
+
+fn alarm(id: &StreamId, what: &'static str) {
+    counter!("runledger_decider_alarms_total").increment(1);
+    error!(scope = %id.0, stream = %id.1, "{what}");
+}

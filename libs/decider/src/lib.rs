@@ -1,0 +1,27 @@
+//! Decisions in the log: one chain a partition, one answer a command.
+//!
+//! For: [`Rules`], by which a service judges, pure; [`Books`], the fold of facts, commands and
+//! decisions in force into the tables that judging needs; [`Decider`], which goes along with the loop
+//! of that fold and writes the next decisions; [`Callers`], who ask and wait for the answer; [`View`],
+//! what a decider knows of another family.
+//! Must never: believe a decision before it was read back in force, decide from anything but what
+//! was read, decide twice what the log has an answer to, or tell a caller what the log does not say.
+
+mod books;
+mod callers;
+mod clock;
+mod deciding;
+mod judging;
+mod outcomes;
+mod rounds;
+mod rules;
+pub mod statements;
+mod states;
+mod view;
+
+pub use books::{Books, Folded, ReadModel};
+pub use callers::{Answer, Callers, Command, Options as CallerOptions};
+pub use deciding::{Decider, Options};
+pub use rounds::Rounds;
+pub use rules::{Moment, Rules, Ruling, StateError};
+pub use view::{Confirmed, View, Viewed};

@@ -1,0 +1,338 @@
+//! States of streams and of their parts, as they were loaded and as decisions and facts carry them on.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use runledger_domain::Fact;
+use runledger_domain::ids::TenantId;
+use runledger_domain::log::{Partition, Stream};
+use runledger_domain::scope::Scope;
+use runledger_domain::time::Timestamp;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::rules::{Rules, StateError};
+use crate::statements;
+
+/// A stream, wherever it lies.
+pub(crate) type StreamId = (Scope, Stream);
+
+/// Why states cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    #[error("load states")]
+    Database(#[source] sqlx::Error),
+    #[error("read a state that was stored")]
+    State(#[source] StateError),
+}
+
+/// One stream at hand.
+pub(crate) struct Held<R: Rules> {
+    pub(crate) partition: Partition,
+    /// How many decisions it has in force.
+    pub(crate) version: u64,
+    pub(crate) state: R::Stream,
+    /// Those that were asked for; `None`: there is no such part.
+    pub(crate) parts: BTreeMap<Box<str>, Option<R::Part>>,
+    changed: bool,
+    changed_parts: BTreeSet<Box<str>>,
+    /// What parts that are not at hand are owed may have changed.
+    unsettled: bool,
+}
+
+/// The streams at hand.
+pub(crate) struct States<R: Rules>(BTreeMap<StreamId, Held<R>>);
+
+/// Which streams, and which parts of them, are to be at hand.
+#[derive(Default)]
+pub(crate) struct Wanted(BTreeMap<StreamId, (Partition, BTreeSet<Box<str>>)>);
+
+impl Wanted {
+    pub(crate) fn add(&mut self, id: StreamId, partition: Partition, part: Option<&str>) {
+        let (_, parts) = self
+            .0
+            .entry(id)
+            .or_insert_with(|| (partition, BTreeSet::new()));
+        parts.extend(part.map(Box::from));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Columns of the streams.
+    pub(crate) fn columns(&self) -> (Vec<Uuid>, Vec<&'static str>, Vec<&str>) {
+        columns(self.0.keys())
+    }
+}
+
+fn columns<'a>(
+    ids: impl Iterator<Item = &'a StreamId>,
+) -> (Vec<Uuid>, Vec<&'static str>, Vec<&'a str>) {
+    let (mut tenants, mut modes, mut streams) = (Vec::new(), Vec::new(), Vec::new());
+    for (scope, stream) in ids {
+        tenants.push(scope.tenant.as_uuid());
+        modes.push(scope.mode.as_str());
+        streams.push(stream.as_str());
+    }
+    (tenants, modes, streams)
+}
+
+/// The stream that a row is of. `None`: no stream of this version.
+pub(crate) fn id_of(tenant: Uuid, mode: &str, stream: &str) -> Option<StreamId> {
+    let scope = Scope {
+        tenant: TenantId::new(tenant),
+        mode: mode.parse().ok()?,
+    };
+    Some((scope, Stream::parse(stream)?))
+}
+
+impl<R: Rules> States<R> {
+    pub(crate) async fn load(
+        rules: &R,
+        db: &mut PgConnection,
+        wanted: Wanted,
+    ) -> Result<Self, LoadError> {
+        let mut states = Self(BTreeMap::new());
+        if wanted.is_empty() {
+            return Ok(states);
+        }
+        let rows = {
+            let (tenants, modes, streams) = wanted.columns();
+            sqlx::query_as::<_, (Uuid, String, String, i64, Vec<u8>)>(statements::SELECT_STREAMS)
+                .bind(tenants)
+                .bind(modes)
+                .bind(streams)
+                .fetch_all(&mut *db)
+                .await
+                .map_err(LoadError::Database)?
+        };
+        let mut known: BTreeMap<StreamId, (i64, Vec<u8>)> = rows
+            .into_iter()
+            .filter_map(|(tenant, mode, stream, version, state)| {
+                Some((id_of(tenant, &mode, &stream)?, (version, state)))
+            })
+            .collect();
+        let mut asked = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (id, (partition, parts)) in wanted.0 {
+            let (version, state) = match known.remove(&id) {
+                Some((version, bytes)) => (
+                    u64::try_from(version).unwrap_or_default(),
+                    rules
+                        .decode_stream(&id.1, &bytes)
+                        .map_err(LoadError::State)?,
+                ),
+                None => (0, rules.unheard(&id.1)),
+            };
+            for part in &parts {
+                asked.0.push(id.0.tenant.as_uuid());
+                asked.1.push(id.0.mode.as_str());
+                asked.2.push(id.1.as_str().to_owned());
+                asked.3.push(part.to_string());
+            }
+            states.0.insert(
+                id,
+                Held {
+                    partition,
+                    version,
+                    state,
+                    parts: parts.into_iter().map(|part| (part, None)).collect(),
+                    changed: false,
+                    changed_parts: BTreeSet::new(),
+                    unsettled: false,
+                },
+            );
+        }
+        if !asked.0.is_empty() {
+            let rows = sqlx::query_as(statements::SELECT_PARTS)
+                .bind(asked.0)
+                .bind(asked.1)
+                .bind(asked.2)
+                .bind(asked.3)
+                .fetch_all(&mut *db)
+                .await
+                .map_err(LoadError::Database)?;
+            states.take_in(rules, rows)?;
+        }
+        Ok(states)
+    }
+
+    fn take_in(
+        &mut self,
+        rules: &R,
+        rows: Vec<(Uuid, String, String, String, Vec<u8>)>,
+    ) -> Result<(), LoadError> {
+        for (tenant, mode, stream, part, bytes) in rows {
+            let Some(id) = id_of(tenant, &mode, &stream) else {
+                continue;
+            };
+            let Some(held) = self.0.get_mut(&id) else {
+                continue;
+            };
+            let state = rules.decode_part(&id.1, &bytes).map_err(LoadError::State)?;
+            // What is at hand already is newer than what lies in the tables.
+            match held.parts.entry(part.into()) {
+                Entry::Occupied(mut slot) if slot.get().is_none() => {
+                    slot.insert(Some(state));
+                }
+                Entry::Occupied(_) => {}
+                Entry::Vacant(slot) => {
+                    slot.insert(Some(state));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, id: &StreamId) -> Option<&Held<R>> {
+        self.0.get(id)
+    }
+
+    pub(crate) fn heed(&mut self, rules: &R, id: &StreamId, fact: &Fact, at: Timestamp) {
+        if let Some(held) = self.0.get_mut(id) {
+            held.changed = true;
+            held.unsettled |= rules.heed(&mut held.state, fact, at);
+        }
+    }
+
+    /// Folds a decision in, of which the stream has one more now; `None`: one that changes nothing.
+    /// False: it does not fit.
+    pub(crate) fn evolve(
+        &mut self,
+        rules: &R,
+        id: &StreamId,
+        decision: Option<&R::Decision>,
+        at: Timestamp,
+    ) -> bool {
+        let Some(held) = self.0.get_mut(id) else {
+            return false;
+        };
+        held.changed = true;
+        held.version += 1;
+        let Some(decision) = decision else {
+            return true;
+        };
+        match rules.part_of_decision(decision) {
+            None => rules.evolve(&mut held.state, &mut None, decision, at),
+            Some(name) => {
+                let part = held.parts.entry(name.into()).or_default();
+                held.changed_parts.insert(name.into());
+                rules.evolve(&mut held.state, part, decision, at)
+            }
+        }
+    }
+
+    /// Writes what has changed, and what parts are owed from now on.
+    pub(crate) async fn write(
+        &mut self,
+        rules: &R,
+        db: &mut PgConnection,
+    ) -> Result<(), LoadError> {
+        self.settle(rules, db).await?;
+        self.write_streams(rules, db)
+            .await
+            .map_err(LoadError::Database)?;
+        self.write_parts(rules, db)
+            .await
+            .map_err(LoadError::Database)
+    }
+
+    /// Takes in the parts of those streams in which anything may be owed otherwise now.
+    async fn settle(&mut self, rules: &R, db: &mut PgConnection) -> Result<(), LoadError> {
+        let unsettled: Vec<StreamId> = self
+            .0
+            .iter()
+            .filter(|(_, held)| held.unsettled)
+            .map(|(id, _)| id.clone())
+            .collect();
+        if unsettled.is_empty() {
+            return Ok(());
+        }
+        let rows = {
+            let (tenants, modes, streams) = columns(unsettled.iter());
+            sqlx::query_as(statements::SELECT_OWING_PARTS)
+                .bind(tenants)
+                .bind(modes)
+                .bind(streams)
+                .fetch_all(&mut *db)
+                .await
+                .map_err(LoadError::Database)?
+        };
+        self.take_in(rules, rows)?;
+        for id in unsettled {
+            if let Some(held) = self.0.get_mut(&id) {
+                let there = held.parts.iter().filter(|(_, part)| part.is_some());
+                held.changed_parts
+                    .extend(there.map(|(name, _)| name.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_streams(&self, rules: &R, db: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let changed: Vec<(&StreamId, &Held<R>)> =
+            self.0.iter().filter(|(_, held)| held.changed).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let (tenants, modes, streams) = columns(changed.iter().map(|(id, _)| *id));
+        let (mut families, mut partitions) = (Vec::new(), Vec::new());
+        let (mut versions, mut states) = (Vec::new(), Vec::new());
+        for (_, held) in &changed {
+            families.push(held.partition.family.as_str());
+            partitions.push(number(held.partition));
+            versions.push(i64::try_from(held.version).unwrap_or(i64::MAX));
+            states.push(rules.encode_stream(&held.state));
+        }
+        sqlx::query(statements::UPSERT_STREAMS)
+            .bind(tenants)
+            .bind(modes)
+            .bind(streams)
+            .bind(families)
+            .bind(partitions)
+            .bind(versions)
+            .bind(states)
+            .execute(db)
+            .await?;
+        Ok(())
+    }
+
+    async fn write_parts(&self, rules: &R, db: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let changed = self.0.iter().flat_map(|(id, held)| {
+            let parts = held.changed_parts.iter();
+            parts.filter_map(move |name| Some((id, held, name, held.parts.get(name)?.as_ref()?)))
+        });
+        let (mut ids, mut names) = (Vec::new(), Vec::new());
+        let (mut families, mut partitions) = (Vec::new(), Vec::new());
+        let (mut states, mut dues): (_, Vec<Option<Timestamp>>) = (Vec::new(), Vec::new());
+        for (id, held, name, part) in changed {
+            ids.push(id);
+            names.push(&**name);
+            families.push(held.partition.family.as_str());
+            partitions.push(number(held.partition));
+            states.push(rules.encode_part(part));
+            dues.push(rules.due_at(&held.state, part));
+        }
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let (tenants, modes, streams) = columns(ids.into_iter());
+        sqlx::query(statements::UPSERT_PARTS)
+            .bind(tenants)
+            .bind(modes)
+            .bind(streams)
+            .bind(names)
+            .bind(families)
+            .bind(partitions)
+            .bind(states)
+            .bind(dues)
+            .execute(db)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Postgres has no unsigned numbers.
+pub(crate) fn number(partition: Partition) -> i32 {
+    i32::try_from(partition.number).unwrap_or(i32::MAX)
+}
