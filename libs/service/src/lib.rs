@@ -9,6 +9,7 @@
 
 pub mod access;
 pub mod auth;
+pub mod clearance;
 pub mod client;
 pub mod config;
 pub mod deadline;

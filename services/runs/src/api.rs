@@ -3,8 +3,6 @@
 //! Every rpc reads the request whole (all faults at once), takes one snapshot that is bound to the
 //! caller's scope and not older than the tokens given, and answers from it alone.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::Datelike as _;
@@ -23,6 +21,7 @@ use runledger_proto::run::v1::{
 };
 use runledger_proto::{decode, encode};
 use runledger_service::auth::{self, Authenticator};
+use runledger_service::clearance::Clearance;
 use runledger_service::server::Stopping;
 use runledger_service::status;
 use serde::Deserialize;
@@ -54,20 +53,6 @@ pub struct Options {
     /// How often health asks the database, and how long it waits for the answer.
     #[serde(with = "humantime_serde")]
     pub health_interval: Duration,
-}
-
-/// Whether it is certain that row-level security binds the reader. Nothing is read before it is.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Clearance(Arc<AtomicBool>);
-
-impl Clearance {
-    pub(crate) fn give(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_given(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
 }
 
 /// The service. Cheap to clone.

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use runledger_domain::time::Clock;
 use runledger_eventlog::Log;
@@ -11,16 +10,15 @@ use runledger_postgres::BypassError;
 use runledger_projection::Reader;
 use runledger_proto::run::v1::runs_service_server::RunsServiceServer;
 use runledger_service::auth::Authenticator;
+use runledger_service::clearance::{Clearance, Watch};
 use runledger_service::health::Health;
 use runledger_service::server::{self, Server};
 use runledger_service::supervisor::{Stage, Supervisor};
-use runledger_service::{metrics, status};
+use runledger_service::metrics;
 use sqlx::PgPool;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_util::sync::CancellationToken;
 
-use crate::api::{Api, Clearance};
+use crate::api::Api;
 use crate::config::{ApiConfig, ProjectorConfig};
 use crate::{FAMILIES, Runs};
 
@@ -154,19 +152,20 @@ pub async fn serve_api_on(
         runledger_postgres::connect(database, "runledger runs api", SCHEMA).map_err(Error::Database)
     };
     let (pool, keys) = (connect(&config.database)?, connect(&config.keys)?);
-    let probes = (probe(&config.database)?, probe(&config.keys)?);
-    let clearance = Clearance::default();
-    match clear(&clearance, &probes.0).await {
-        Err(error) if !error.is_weather() => return Err(Error::Bypass(error)),
-        Ok(()) | Err(_) => {}
-    }
+    let watch = Watch {
+        clearance: Clearance::default(),
+        schema: SCHEMA,
+        probes: vec![probe(&config.database)?, probe(&config.keys)?],
+        every: config.api.health_interval,
+    };
+    watch.begin().await.map_err(Error::Bypass)?;
     let health = Health::new("runs-api");
     let authenticator = Authenticator::postgres(keys, &config.auth);
     let reader = Reader::new(pool, log, FAMILIES);
     let api = Api::new(
         reader.clone(),
         authenticator.clone(),
-        clearance.clone(),
+        watch.clearance.clone(),
         &config.api,
     );
     let server = Server::new(&config.server, health.clone(), authenticator)
@@ -181,7 +180,6 @@ pub async fn serve_api_on(
         grpc: server.address(),
         metrics: metrics.address(),
     };
-    let every = config.api.health_interval;
     supervisor.spawn(Stage::Serve, "runs api", |stop| server.serve(stop));
     supervisor.spawn(Stage::Work, "runs api reader", |stop| async move {
         reader.follow(stop).await;
@@ -189,13 +187,12 @@ pub async fn serve_api_on(
     });
     supervisor.spawn(Stage::Watch, "runs api metrics", |stop| metrics.serve(stop));
     supervisor.spawn(Stage::Watch, "runs api health", |stop| {
-        watch_health(health, clearance, probes, every, stop)
+        watch.run(health, stop)
     });
     Ok(addresses)
 }
 
-/// A connection for health alone: in the pool that reads share, a probe would wait behind them, and
-/// a server that is busy would look like one that is broken.
+/// A connection for health alone.
 fn probe(database: &runledger_postgres::Config) -> Result<PgPool, Error> {
     let config = runledger_postgres::Config {
         connections_max: 1,
@@ -203,57 +200,4 @@ fn probe(database: &runledger_postgres::Config) -> Result<PgPool, Error> {
     };
     runledger_postgres::connect(&config, "runledger runs api health", SCHEMA)
         .map_err(Error::Database)
-}
-
-/// Lets the api read, once it is certain that row-level security binds the reader.
-async fn clear(clearance: &Clearance, pool: &PgPool) -> Result<(), BypassError> {
-    if !clearance.is_given() {
-        runledger_postgres::refuse_bypass(pool, SCHEMA).await?;
-        clearance.give();
-    }
-    Ok(())
-}
-
-/// Keeps `health` true while the read model and the keys can be read.
-async fn watch_health(
-    health: Health,
-    clearance: Clearance,
-    (pool, keys): (PgPool, PgPool),
-    every: Duration,
-    stop: CancellationToken,
-) -> Result<(), Error> {
-    let mut tick = interval(every.max(Duration::from_millis(10)));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            _ = tick.tick() => {}
-        }
-        let probe = async {
-            match clear(&clearance, &pool).await {
-                Err(error) if !error.is_weather() => Err(Error::Bypass(error)),
-                cleared => Ok(cleared.is_ok() && answers(&pool).await && answers(&keys).await),
-            }
-        };
-        let probed = tokio::select! {
-            () = stop.cancelled() => break,
-            probed = timeout(every, probe) => probed,
-        };
-        health.set(probed.unwrap_or(Ok(false))?);
-    }
-    health.set(false);
-    Ok(())
-}
-
-async fn answers(pool: &PgPool) -> bool {
-    match sqlx::query("SELECT 1").execute(pool).await {
-        Ok(_) => true,
-        Err(error) => {
-            tracing::debug!(
-                cause = status::chain(&error),
-                "the database refuses the probe"
-            );
-            false
-        }
-    }
 }
