@@ -162,6 +162,8 @@ CREATE TABLE approvals.parts (
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE approvals.parts IS 'What the rules know of each part of a stream';
 CREATE INDEX parts_due ON approvals.parts (family, partition, due_at) WHERE due_at IS NOT NULL;
+-- Owed at once, whatever the time: written as the epoch. For reads with a token.
+CREATE INDEX parts_owed ON approvals.parts (tenant_id, mode, stream) WHERE due_at = 'epoch';
 
 -- Of each partition, its last decision in force: later ones are never before it, nor by older rules.
 CREATE TABLE approvals.decided (

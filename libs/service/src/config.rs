@@ -13,7 +13,10 @@ const SEPARATOR: &str = "__";
 const SECTIONS: &[&str] = &[
     "api",
     "auth",
+    "books",
+    "callers",
     "database",
+    "decider",
     "directory",
     "ingest",
     "kafka",

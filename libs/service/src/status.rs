@@ -52,7 +52,8 @@ pub fn retry_after(status: &Status) -> Option<Duration> {
         .and_then(|info| info.retry_delay)
 }
 
-const fn code(kind: Kind) -> Code {
+/// The code of a kind of fault.
+pub const fn code(kind: Kind) -> Code {
     match kind {
         Kind::Invalid => Code::InvalidArgument,
         Kind::Unauthenticated => Code::Unauthenticated,

@@ -70,6 +70,9 @@ pub(crate) enum Command {
     /// Look at runs; or run the roles of their read model
     #[command(subcommand)]
     Runs(Runs),
+    /// Role: decide on governed tool calls and policies, or answer for them
+    #[command(subcommand)]
+    Approvals(Approvals),
     /// API keys: list, create, rotate, revoke
     Keys(Keys),
     /// Tenants: list, create
@@ -137,6 +140,14 @@ pub(crate) enum Runs {
     Api(Role),
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Approvals {
+    /// Role: answer every command once, in the order of the log
+    Decider(Role),
+    /// Role: take commands in, and answer from what was decided
+    Api(Role),
+}
+
 /// How a role is configured: defaults, then --config, then RUNLEDGER_<SECTION>__<FIELD>.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Role {
@@ -189,6 +200,8 @@ mod tests {
             "runledger directory bootstrap --config a.toml",
             "runledger runs projector --config a.toml",
             "runledger runs api --config a.toml --check-config",
+            "runledger approvals decider --config a.toml",
+            "runledger approvals api --config a.toml",
             "runledger migrate --config a.toml",
             "runledger dead-letters list --mode live --json --config a.toml",
             "runledger dead-letters show run/a",

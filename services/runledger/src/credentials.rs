@@ -51,6 +51,7 @@ pub(crate) struct Endpoints {
     pub(crate) ingest: String,
     pub(crate) directory: String,
     pub(crate) runs: String,
+    pub(crate) approvals: String,
 }
 
 impl Default for Endpoints {
@@ -60,6 +61,7 @@ impl Default for Endpoints {
             ingest: "http://127.0.0.1:7101".to_owned(),
             directory: "http://127.0.0.1:7102".to_owned(),
             runs: "http://127.0.0.1:7103".to_owned(),
+            approvals: "http://127.0.0.1:7104".to_owned(),
         }
     }
 }

@@ -44,6 +44,12 @@ pub(crate) fn show(
         ),
         ("runs api", Some(addresses.api.grpc), addresses.api.metrics),
         ("runs projector", None, addresses.projector.metrics),
+        (
+            "approvals api",
+            Some(addresses.approvals.grpc),
+            addresses.approvals.metrics,
+        ),
+        ("approvals decider", None, addresses.decider.metrics),
     ] {
         let grpc = grpc.map(|address| address.to_string()).unwrap_or_default();
         table.row([say::cell(role), say::cell(grpc), say::cell(http(metrics))]);

@@ -31,6 +31,8 @@ pub(crate) struct Configs {
     pub(crate) directory: runledger_directory::Config,
     pub(crate) projector: runledger_runs::ProjectorConfig,
     pub(crate) api: runledger_runs::ApiConfig,
+    pub(crate) decider: runledger_approvals::DeciderConfig,
+    pub(crate) approvals: runledger_approvals::ApiConfig,
 }
 
 /// Where the roles answer.
@@ -40,6 +42,8 @@ pub(crate) struct Addresses {
     pub(crate) directory: runledger_directory::Addresses,
     pub(crate) projector: runledger_runs::ProjectorAddresses,
     pub(crate) api: runledger_runs::ApiAddresses,
+    pub(crate) decider: runledger_approvals::DeciderAddresses,
+    pub(crate) approvals: runledger_approvals::ApiAddresses,
 }
 
 fn load<T: DeserializeOwned>(defaults: &str) -> Result<T, config::Error> {
@@ -58,6 +62,8 @@ impl Configs {
             directory: load(runledger_directory::DEFAULTS)?,
             projector: load(runledger_runs::PROJECTOR_DEFAULTS)?,
             api: load(runledger_runs::API_DEFAULTS)?,
+            decider: load(runledger_approvals::DECIDER_DEFAULTS)?,
+            approvals: load(runledger_approvals::API_DEFAULTS)?,
         })
     }
 
@@ -93,6 +99,22 @@ impl Configs {
         Ok((ingest, directory, api))
     }
 
+    pub(crate) async fn start_approvals(
+        &self,
+        supervisor: &mut Supervisor,
+    ) -> anyhow::Result<(
+        runledger_approvals::DeciderAddresses,
+        runledger_approvals::ApiAddresses,
+    )> {
+        let decider = runledger_approvals::serve_decider(&self.decider, clock(), supervisor)
+            .await
+            .map_err(hint)?;
+        let api = runledger_approvals::serve_api(&self.approvals, clock(), supervisor)
+            .await
+            .map_err(hint)?;
+        Ok((decider, api))
+    }
+
     pub(crate) async fn start_projector(
         &self,
         supervisor: &mut Supervisor,
@@ -125,7 +147,8 @@ pub(crate) async fn start(configs: &Configs) -> anyhow::Result<(Supervisor, Addr
     let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
     let projector = configs.start_projector(&mut supervisor).await?;
     let (ingest, directory, api) = configs.start_servers(&mut supervisor).await?;
-    for address in [directory.grpc, ingest.grpc, api.grpc] {
+    let (decider, approvals) = configs.start_approvals(&mut supervisor).await?;
+    for address in [directory.grpc, ingest.grpc, api.grpc, approvals.grpc] {
         ready(&url(address)).await?;
     }
     Ok((
@@ -135,6 +158,8 @@ pub(crate) async fn start(configs: &Configs) -> anyhow::Result<(Supervisor, Addr
             directory,
             projector,
             api,
+            decider,
+            approvals,
         },
     ))
 }
@@ -145,6 +170,7 @@ impl Addresses {
             ingest: url(self.ingest.grpc),
             directory: url(self.directory.grpc),
             runs: url(self.api.grpc),
+            approvals: url(self.approvals.grpc),
         }
     }
 }

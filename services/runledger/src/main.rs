@@ -29,7 +29,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use cli::{Cli, Command, DirectoryCommand, Runs};
+use cli::{Approvals, Cli, Command, DirectoryCommand, Runs};
 use mimalloc::MiMalloc;
 
 /// A call allocates and frees on several threads, which the C library's allocator pays for with
@@ -81,6 +81,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Runs(Runs::Tail(args)) => runs::tail(&args).await,
         Command::Runs(Runs::Projector(role)) => roles::projector(&role).await,
         Command::Runs(Runs::Api(role)) => roles::api(&role).await,
+        Command::Approvals(Approvals::Decider(role)) => roles::approvals_decider(&role).await,
+        Command::Approvals(Approvals::Api(role)) => roles::approvals_api(&role).await,
         Command::Keys(args) => admin::keys(&args).await,
         Command::Tenants(args) => admin::tenants(&args).await,
         Command::KillSwitch(args) => admin::kill_switch(&args).await,

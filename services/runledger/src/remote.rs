@@ -73,6 +73,7 @@ impl Remote {
                 ingest: server.ingest_url.clone().unwrap_or(known.ingest),
                 directory: server.directory_url.clone().unwrap_or(known.directory),
                 runs: server.runs_url.clone().unwrap_or(known.runs),
+                approvals: server.approvals_url.clone().unwrap_or(known.approvals),
             },
             key: server.key.clone(),
             file,

@@ -103,6 +103,32 @@ pub(crate) async fn api(role: &Role) -> anyhow::Result<()> {
     Ok(supervisor.run().await?)
 }
 
+pub(crate) async fn approvals_decider(role: &Role) -> anyhow::Result<()> {
+    let Some(config) =
+        load::<runledger_approvals::DeciderConfig>(role, runledger_approvals::DECIDER_DEFAULTS)?
+    else {
+        return Ok(());
+    };
+    let _telemetry = telemetry::init(&config.telemetry, "approvals-decider")?;
+    let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
+    let addresses = runledger_approvals::serve_decider(&config, clock(), &mut supervisor).await?;
+    tracing::info!(metrics = %addresses.metrics, "the approvals decider works");
+    Ok(supervisor.run().await?)
+}
+
+pub(crate) async fn approvals_api(role: &Role) -> anyhow::Result<()> {
+    let Some(config) =
+        load::<runledger_approvals::ApiConfig>(role, runledger_approvals::API_DEFAULTS)?
+    else {
+        return Ok(());
+    };
+    let _telemetry = telemetry::init(&config.telemetry, "approvals-api")?;
+    let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
+    let addresses = runledger_approvals::serve_api(&config, clock(), &mut supervisor).await?;
+    tracing::info!(grpc = %addresses.grpc, metrics = %addresses.metrics, "the approvals api serves");
+    Ok(supervisor.run().await?)
+}
+
 pub(crate) async fn migrate(role: &Role) -> anyhow::Result<()> {
     let Some(config) = load::<migrate::Config>(role, migrate::DEFAULTS)? else {
         return Ok(());
@@ -126,6 +152,8 @@ mod tests {
             runledger_runs::PROJECTOR_DEFAULTS,
             runledger_runs::API_DEFAULTS,
             runledger_runs::UPKEEP_DEFAULTS,
+            runledger_approvals::DECIDER_DEFAULTS,
+            runledger_approvals::API_DEFAULTS,
         ];
         let tables = roles.map(|defaults| defaults.parse::<toml::Table>().unwrap());
         for section in tables.iter().flat_map(toml::Table::keys) {

@@ -35,6 +35,9 @@ pub(crate) struct Server {
     /// Address of the runs api
     #[arg(long, env = "RUNLEDGER_RUNS_URL", value_name = "URL")]
     pub(crate) runs_url: Option<String>,
+    /// Address of the approvals api
+    #[arg(long, env = "RUNLEDGER_APPROVALS_URL", value_name = "URL")]
+    pub(crate) approvals_url: Option<String>,
     /// PEM certificates that an https server's must descend from
     #[arg(long, env = "RUNLEDGER_CA_FILE", value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,

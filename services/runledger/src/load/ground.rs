@@ -77,6 +77,7 @@ impl Ground {
                 ingest,
                 directory,
                 runs,
+                ..Endpoints::default()
             },
             ..Credentials::default()
         };

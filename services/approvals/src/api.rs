@@ -1,0 +1,547 @@
+//! `ApprovalService` and `PolicyService`: commands go into the log and are answered with their
+//! decisions; reads are answered from snapshots of the decider's own tables.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use runledger_decider::{Answer, Callers};
+use runledger_domain::fault::{Fault, Kind, Violation};
+use runledger_domain::log::Position;
+use runledger_domain::scope::Scope;
+use runledger_domain::time::Clock;
+use runledger_eventlog::Log;
+use runledger_eventlog::token::Token;
+use runledger_projection::{ReadOptions, Reader, Snapshot};
+use runledger_proto::approval::v1 as wire;
+use runledger_proto::approval::v1::approval_service_server::ApprovalService;
+use runledger_proto::common::v1 as common;
+use runledger_proto::decode::fields::{Fields, Path, reason};
+use runledger_proto::{decode, encode, policy};
+use runledger_service::auth::{self, Authenticator, Caller};
+use runledger_service::clearance::Clearance;
+use runledger_service::limits::{self, Buckets};
+use runledger_service::server::Stopping;
+use runledger_service::status;
+use serde::Deserialize;
+use sqlx::{Postgres, Transaction};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use crate::statements;
+
+mod deciding;
+mod outcomes;
+mod policies;
+mod queue;
+mod requesting;
+mod rows;
+mod streams;
+
+use streams::{Streamed, Streams};
+
+/// How long a read waits when it does not say, and longest.
+const MAX_WAIT_DEFAULT: Duration = Duration::from_secs(2);
+const MAX_WAIT_CAP: Duration = Duration::from_secs(10);
+
+/// Section `[api]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Bytes after which a page ends, whatever its size was to be; at least one entry is always
+    /// there. Greater than zero and well below the 4 MiB that gRPC clients take by default.
+    pub page_bytes_max: u32,
+    /// Most waits and watches open at once in this process.
+    pub streams_max: usize,
+    /// Most of them open at once of one tenant.
+    pub streams_of_tenant_max: usize,
+    /// How often health asks the database, and how long it waits for the answer.
+    #[serde(with = "humantime_serde")]
+    pub health_interval: Duration,
+}
+
+/// What the services are made of.
+pub(crate) struct Parts {
+    pub(crate) reader: Reader,
+    pub(crate) callers: Callers,
+    pub(crate) log: Arc<dyn Log>,
+    /// Asked again while a stream is open: a revoked key ends it.
+    pub(crate) authenticator: Authenticator,
+    pub(crate) clearance: Clearance,
+    pub(crate) buckets: Buckets,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// Both services. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Api(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    page_bytes_max: usize,
+    streams: Streams,
+}
+
+impl Api {
+    pub(crate) fn new(parts: Parts, options: &Options) -> Self {
+        Self(Arc::new(Inner {
+            parts,
+            page_bytes_max: options.page_bytes_max as usize,
+            streams: Streams::new(options.streams_max, options.streams_of_tenant_max),
+        }))
+    }
+
+    /// One snapshot of a scope, which nothing at or before the tokens is owed a decision in any more:
+    /// in `stream`, or in all of them.
+    async fn read(
+        &self,
+        scope: Scope,
+        options: &ReadOptions,
+        stream: Option<&str>,
+    ) -> Result<View, Fault> {
+        let parts = &self.0.parts;
+        if !parts.clearance.is_given() {
+            return Err(unavailable());
+        }
+        let max_wait = options.max_wait.unwrap_or(MAX_WAIT_DEFAULT);
+        let deadline = Instant::now() + max_wait.min(MAX_WAIT_CAP);
+        loop {
+            let left = ReadOptions {
+                at_least: options.at_least.clone(),
+                max_wait: Some(deadline.saturating_duration_since(Instant::now())),
+            };
+            let mut view = View {
+                scope,
+                snapshot: parts.reader.read(scope, &left).await?,
+            };
+            if options.at_least.is_empty() || !view.is_owed(&options.at_least, stream).await? {
+                return Ok(view);
+            }
+            let cursors = view.snapshot.cursors.clone();
+            view.snapshot.tx.rollback().await.map_err(database)?;
+            let changed = parts.reader.wait_for_change(&cursors);
+            if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                return Err(owed());
+            }
+        }
+    }
+
+    /// A caller who may command now: pays for one command.
+    fn admit(&self, caller: &Caller, commands: usize) -> Result<Scope, Fault> {
+        let scope = caller.require_scope()?;
+        limits::writes_allowed(caller)?;
+        for _ in 0..commands {
+            self.0.parts.buckets.take_command(caller)?;
+        }
+        Ok(scope)
+    }
+}
+
+/// One snapshot of one scope.
+struct View {
+    scope: Scope,
+    snapshot: Snapshot,
+}
+
+impl View {
+    fn tx(&mut self) -> &mut Transaction<'static, Postgres> {
+        &mut self.snapshot.tx
+    }
+
+    fn tenant(&self) -> uuid::Uuid {
+        self.scope.tenant.as_uuid()
+    }
+
+    fn mode(&self) -> &'static str {
+        self.scope.mode.as_str()
+    }
+
+    async fn is_owed(&mut self, tokens: &[String], stream: Option<&str>) -> Result<bool, Fault> {
+        let (tenant, mode) = (self.tenant(), self.mode());
+        let mut positions: Vec<Position> = Vec::new();
+        for text in tokens {
+            // The reader has parsed them before.
+            positions.extend(Token::parse(text).unwrap_or_default().positions());
+        }
+        let families: Vec<&str> = positions.iter().map(|at| at.partition.family.as_str()).collect();
+        let partitions: Vec<i32> = positions
+            .iter()
+            .map(|at| i32::try_from(at.partition.number).unwrap_or(i32::MAX))
+            .collect();
+        let offsets: Vec<i64> = positions
+            .iter()
+            .map(|at| i64::try_from(at.offset).unwrap_or(i64::MAX))
+            .collect();
+        sqlx::query_scalar(statements::SELECT_OWED)
+            .bind(tenant)
+            .bind(mode)
+            .bind(families)
+            .bind(partitions)
+            .bind(offsets)
+            .bind(stream)
+            .fetch_one(&mut **self.tx())
+            .await
+            .map_err(database)
+    }
+
+    /// Gives the connection back and says how fresh the answer is.
+    async fn close(self) -> Result<common::AsOf, Fault> {
+        self.snapshot.tx.commit().await.map_err(database)?;
+        Ok(encode::as_of(
+            &self.snapshot.as_of.token,
+            self.snapshot.as_of.lag,
+        ))
+    }
+}
+
+/// The database did not answer, or answered what it never should.
+fn database(error: sqlx::Error) -> Fault {
+    if runledger_postgres::is_weather(&error) {
+        unavailable().because(error)
+    } else {
+        Fault::internal(error)
+    }
+}
+
+fn unavailable() -> Fault {
+    let message = "the approvals cannot be reached now; try again";
+    Fault::new(Kind::Unavailable, "READ_MODEL_UNAVAILABLE", message)
+        .retry_after(Duration::from_millis(500))
+}
+
+fn owed() -> Fault {
+    let message = "something that the token names is not decided yet; try again, or raise max_wait";
+    Fault::new(Kind::Unavailable, "READ_MODEL_BEHIND", message)
+        .retry_after(Duration::from_millis(250))
+}
+
+/// The same for an approval that is another scope's and for one that is nobody's.
+fn approval_not_found() -> Fault {
+    let message = "there is no such approval; right after asking, pass the answer's token as read.at_least";
+    Fault::new(Kind::NotFound, "APPROVAL_NOT_FOUND", message)
+}
+
+/// Reads a request with `parse` and lists every fault of it.
+fn parse<T>(
+    read: Option<common::ReadOptions>,
+    parse: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+) -> Result<(T, ReadOptions), Fault> {
+    let mut faults: Vec<Violation> = Vec::new();
+    let parsed = parse(&mut Fields::new(Path::ROOT, &mut faults));
+    let options =
+        decode::read_options(read, Path::ROOT.field("read")).map_err(|more| faults.extend(more));
+    match (parsed, options) {
+        (Some(parsed), Ok(options)) if faults.is_empty() => Ok((
+            parsed,
+            ReadOptions {
+                at_least: options.at_least,
+                max_wait: options.max_wait,
+            },
+        )),
+        _ => Err(Fault::invalid(faults)),
+    }
+}
+
+/// Positions that tokens name, of the families that decisions can wait for.
+fn positions_of(tokens: &[String]) -> Result<Vec<Position>, Fault> {
+    let mut all = Token::default();
+    for (index, text) in tokens.iter().enumerate() {
+        let merged = Token::parse(text).and_then(|token| all.merge(&token));
+        merged.map_err(|fault| {
+            Fault::invalid(vec![Violation {
+                field: format!("at_least[{index}]"),
+                reason: "TOKEN_INVALID".into(),
+                description: fault.to_string(),
+            }])
+        })?;
+    }
+    let concern = |position: &Position| position.partition.family.is_single();
+    Ok(all.positions().filter(concern).collect())
+}
+
+fn token_of(position: Position) -> String {
+    Token::from_positions([position]).to_string()
+}
+
+/// What a batch says of one that was refused.
+fn refused(fault: &Fault) -> wire::Refused {
+    wire::Refused {
+        code: status::code(fault.kind).into(),
+        reason: fault.reason.to_string(),
+        message: fault.message.clone(),
+        violations: fault
+            .violations
+            .iter()
+            .map(|one| common::FieldViolation {
+                field: one.field.clone(),
+                description: one.description.clone(),
+                reason: one.reason.to_string(),
+            })
+            .collect(),
+    }
+}
+
+/// A count or a size as a batch may have it.
+fn check_batch(len: usize, field: &'static str) -> Result<(), Fault> {
+    if (1..=BATCH_MAX).contains(&len) {
+        return Ok(());
+    }
+    Err(Fault::invalid(vec![Violation {
+        field: field.into(),
+        reason: reason::TOO_MANY.into(),
+        description: format!("must be 1 to {BATCH_MAX}"),
+    }]))
+}
+
+/// Most commands of one call.
+const BATCH_MAX: usize = 100;
+
+fn answer<T>(answered: Result<T, Fault>) -> Result<Response<T>, Status> {
+    answered.map(Response::new).map_err(status::from_fault)
+}
+
+/// Who calls, until when, and what.
+struct Call<T> {
+    caller: Arc<Caller>,
+    until: Instant,
+    message: T,
+}
+
+impl Api {
+    fn call<T>(&self, request: Request<T>) -> Result<Call<T>, Status> {
+        let asked = runledger_service::deadline::of(&request);
+        Ok(Call {
+            caller: Arc::clone(auth::caller(&request)?),
+            until: self.0.parts.callers.until(Some(asked)),
+            message: request.into_inner(),
+        })
+    }
+}
+
+/// The only command of a call: what is wrong with it is the answer of the call.
+fn only<T>(answers: Vec<Result<T, Fault>>) -> Result<T, Fault> {
+    let one = answers.into_iter().next();
+    one.unwrap_or_else(|| Err(Fault::internal("a command was not answered")))
+}
+
+/// A decision's payload as the message that it is, with the token of its place.
+fn decided<M: prost::Message + Default>(
+    answer: Answer,
+    expected: &str,
+) -> Result<Option<(M, String)>, Fault> {
+    match answer {
+        Answer::Pending => Ok(None),
+        Answer::Rejected { rejection, .. } => Err(rejection.into()),
+        Answer::Decided {
+            position,
+            type_name,
+            payload,
+            ..
+        } => {
+            if type_name != expected {
+                return Err(Fault::internal(format!(
+                    "a command was answered by a {type_name}"
+                )));
+            }
+            let message = M::decode(payload.as_slice()).map_err(Fault::internal)?;
+            Ok(Some((message, token_of(position))))
+        }
+    }
+}
+
+fn stopping<T>(request: &Request<T>) -> tokio_util::sync::CancellationToken {
+    let stopping = request.extensions().get::<Stopping>();
+    stopping.map(|stopping| stopping.0.clone()).unwrap_or_default()
+}
+
+#[tonic::async_trait]
+impl ApprovalService for Api {
+    async fn request_tool_call(
+        &self,
+        request: Request<wire::RequestToolCallRequest>,
+    ) -> Result<Response<wire::RequestToolCallResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.request_one(call).await)
+    }
+
+    async fn request_tool_calls(
+        &self,
+        request: Request<wire::RequestToolCallsRequest>,
+    ) -> Result<Response<wire::RequestToolCallsResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.request_many(call).await)
+    }
+
+    type WaitForApprovalStream = Streamed<wire::WaitForApprovalResponse>;
+
+    async fn wait_for_approval(
+        &self,
+        request: Request<wire::WaitForApprovalRequest>,
+    ) -> Result<Response<Self::WaitForApprovalStream>, Status> {
+        answer(self.wait(request).await)
+    }
+
+    async fn confirm_execution(
+        &self,
+        request: Request<wire::ConfirmExecutionRequest>,
+    ) -> Result<Response<wire::ConfirmExecutionResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.confirm(call).await)
+    }
+
+    async fn complete_tool_call(
+        &self,
+        request: Request<wire::CompleteToolCallRequest>,
+    ) -> Result<Response<wire::CompleteToolCallResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.complete(call).await)
+    }
+
+    async fn get_command_outcome(
+        &self,
+        request: Request<wire::GetCommandOutcomeRequest>,
+    ) -> Result<Response<wire::GetCommandOutcomeResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.outcome(call).await)
+    }
+
+    async fn approve(
+        &self,
+        request: Request<wire::ApproveRequest>,
+    ) -> Result<Response<wire::ApproveResponse>, Status> {
+        let call = self.call(request)?;
+        let answered = self.approve_one(call).await;
+        answer(answered.map(|one| wire::ApproveResponse { answer: Some(one) }))
+    }
+
+    async fn reject(
+        &self,
+        request: Request<wire::RejectRequest>,
+    ) -> Result<Response<wire::RejectResponse>, Status> {
+        let call = self.call(request)?;
+        let answered = self.reject_one(call).await;
+        answer(answered.map(|one| wire::RejectResponse { answer: Some(one) }))
+    }
+
+    async fn decide_approvals(
+        &self,
+        request: Request<wire::DecideApprovalsRequest>,
+    ) -> Result<Response<wire::DecideApprovalsResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.decide_many(call).await)
+    }
+
+    async fn get_approval(
+        &self,
+        request: Request<wire::GetApprovalRequest>,
+    ) -> Result<Response<wire::GetApprovalResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.approval(call).await)
+    }
+
+    async fn list_approvals(
+        &self,
+        request: Request<wire::ListApprovalsRequest>,
+    ) -> Result<Response<wire::ListApprovalsResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.approvals(call).await)
+    }
+
+    async fn count_approvals(
+        &self,
+        request: Request<wire::CountApprovalsRequest>,
+    ) -> Result<Response<wire::CountApprovalsResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.counts(call).await)
+    }
+
+    type WatchQueueStream = Streamed<wire::WatchQueueResponse>;
+
+    async fn watch_queue(
+        &self,
+        request: Request<wire::WatchQueueRequest>,
+    ) -> Result<Response<Self::WatchQueueStream>, Status> {
+        answer(self.watch(request).await)
+    }
+}
+
+#[tonic::async_trait]
+impl policy::v1::policy_service_server::PolicyService for Api {
+    async fn create_policy(
+        &self,
+        request: Request<policy::v1::CreatePolicyRequest>,
+    ) -> Result<Response<policy::v1::CreatePolicyResponse>, Status> {
+        let call = self.call(request)?;
+        let answered = self.create_policy_(call).await;
+        answer(answered.map(|(policy, token)| policy::v1::CreatePolicyResponse { policy, token }))
+    }
+
+    async fn update_policy(
+        &self,
+        request: Request<policy::v1::UpdatePolicyRequest>,
+    ) -> Result<Response<policy::v1::UpdatePolicyResponse>, Status> {
+        let call = self.call(request)?;
+        let answered = self.update_policy_(call).await;
+        answer(answered.map(|(policy, token)| policy::v1::UpdatePolicyResponse { policy, token }))
+    }
+
+    async fn enable_policy(
+        &self,
+        request: Request<policy::v1::EnablePolicyRequest>,
+    ) -> Result<Response<policy::v1::EnablePolicyResponse>, Status> {
+        let call = self.call(request)?;
+        let answered = self.set_policy_enabled(call.map(policies::Enabling::from)).await;
+        answer(answered.map(|(policy, token)| policy::v1::EnablePolicyResponse { policy, token }))
+    }
+
+    async fn disable_policy(
+        &self,
+        request: Request<policy::v1::DisablePolicyRequest>,
+    ) -> Result<Response<policy::v1::DisablePolicyResponse>, Status> {
+        let call = self.call(request)?;
+        let answered = self.set_policy_enabled(call.map(policies::Enabling::from)).await;
+        answer(answered.map(|(policy, token)| policy::v1::DisablePolicyResponse { policy, token }))
+    }
+
+    async fn delete_policy(
+        &self,
+        request: Request<policy::v1::DeletePolicyRequest>,
+    ) -> Result<Response<policy::v1::DeletePolicyResponse>, Status> {
+        let call = self.call(request)?;
+        let answered = self.delete_policy_(call).await;
+        answer(answered.map(|(policy, token)| policy::v1::DeletePolicyResponse { policy, token }))
+    }
+
+    async fn get_policy(
+        &self,
+        request: Request<policy::v1::GetPolicyRequest>,
+    ) -> Result<Response<policy::v1::GetPolicyResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.policy(call).await)
+    }
+
+    async fn list_policies(
+        &self,
+        request: Request<policy::v1::ListPoliciesRequest>,
+    ) -> Result<Response<policy::v1::ListPoliciesResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.policies(call).await)
+    }
+
+    async fn list_policy_versions(
+        &self,
+        request: Request<policy::v1::ListPolicyVersionsRequest>,
+    ) -> Result<Response<policy::v1::ListPolicyVersionsResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.policy_versions(call).await)
+    }
+}
+
+impl<T> Call<T> {
+    fn map<U>(self, map: impl FnOnce(T) -> U) -> Call<U> {
+        Call {
+            caller: self.caller,
+            until: self.until,
+            message: map(self.message),
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The policies of a scope: commands that change them, and what they are and were.
+
+use prost::Message as _;
+use runledger_decider::{Answer, Command};
+use runledger_domain::fault::{Fault, Kind};
+use runledger_domain::ids::{PolicyId, RecordId};
+use runledger_domain::log::Stream;
+use runledger_domain::policy::{self, Book};
+use runledger_domain::time::Timestamp;
+use runledger_proto::decode::fields::Fields;
+use runledger_proto::policy::v1 as wire;
+use runledger_proto::{decode, encode, types};
+use runledger_service::{page, trace};
+
+use super::{Api, Call, View, database, decided, only, parse};
+use crate::statements;
+
+/// The policy as it is then, and the token of the decision; none: it is not decided yet.
+type Changed = (Option<wire::Policy>, String);
+
+/// What switching a policy on and off have in common.
+pub(super) struct Enabling {
+    id: String,
+    policy_id: String,
+    expected_version: Option<u64>,
+    enabled: bool,
+}
+
+impl From<wire::EnablePolicyRequest> for Enabling {
+    fn from(wire: wire::EnablePolicyRequest) -> Self {
+        Self {
+            id: wire.id,
+            policy_id: wire.policy_id,
+            expected_version: wire.expected_version,
+            enabled: true,
+        }
+    }
+}
+
+impl From<wire::DisablePolicyRequest> for Enabling {
+    fn from(wire: wire::DisablePolicyRequest) -> Self {
+        Self {
+            id: wire.id,
+            policy_id: wire.policy_id,
+            expected_version: wire.expected_version,
+            enabled: false,
+        }
+    }
+}
+
+fn policy_id(see: &mut Fields<'_>, value: String) -> Option<PolicyId> {
+    see.id("policy_id", value, PolicyId::parse)
+}
+
+fn not_found() -> Fault {
+    let message = "there is no such policy; right after making it, pass the answer's token as read.at_least";
+    Fault::new(Kind::NotFound, "POLICY_NOT_FOUND", message)
+}
+
+impl Api {
+    pub(super) async fn create_policy_(
+        &self,
+        call: Call<wire::CreatePolicyRequest>,
+    ) -> Result<Changed, Fault> {
+        let call = call.map(|request| {
+            let named = !request.policy_id.is_empty();
+            let policy_id = if named { request.policy_id } else { request.id.clone() };
+            (request.id, policy_id, request.spec)
+        });
+        self.change(call, |(id, name, spec), see| {
+            let id = see.uuid("id", &id).map(RecordId::new);
+            let name = policy_id(see, name);
+            let spec = decode::policy_spec(spec, see);
+            let command = policy::Command::Create {
+                id: name?,
+                spec: spec?,
+            };
+            Some((id?, command))
+        })
+        .await
+    }
+
+    pub(super) async fn update_policy_(
+        &self,
+        call: Call<wire::UpdatePolicyRequest>,
+    ) -> Result<Changed, Fault> {
+        self.change(call, |request, see| {
+            let id = see.uuid("id", &request.id).map(RecordId::new);
+            let name = policy_id(see, request.policy_id);
+            let spec = decode::policy_spec(request.spec, see);
+            let command = policy::Command::Update {
+                id: name?,
+                spec: spec?,
+                expected_version: request.expected_version,
+            };
+            Some((id?, command))
+        })
+        .await
+    }
+
+    pub(super) async fn set_policy_enabled(
+        &self,
+        call: Call<Enabling>,
+    ) -> Result<Changed, Fault> {
+        self.change(call, |request, see| {
+            let id = see.uuid("id", &request.id).map(RecordId::new);
+            let command = policy::Command::SetEnabled {
+                id: policy_id(see, request.policy_id)?,
+                enabled: request.enabled,
+                expected_version: request.expected_version,
+            };
+            Some((id?, command))
+        })
+        .await
+    }
+
+    pub(super) async fn delete_policy_(
+        &self,
+        call: Call<wire::DeletePolicyRequest>,
+    ) -> Result<Changed, Fault> {
+        self.change(call, |request, see| {
+            let id = see.uuid("id", &request.id).map(RecordId::new);
+            let command = policy::Command::Delete {
+                id: policy_id(see, request.policy_id)?,
+                expected_version: request.expected_version,
+            };
+            Some((id?, command))
+        })
+        .await
+    }
+
+    /// Asks for one change and waits for its decision.
+    async fn change<T>(
+        &self,
+        call: Call<T>,
+        read: impl FnOnce(T, &mut Fields<'_>) -> Option<(RecordId, policy::Command)>,
+    ) -> Result<Changed, Fault> {
+        let scope = self.admit(&call.caller, 1)?;
+        let ((id, command), _) = parse(None, |see| read(call.message, see))?;
+        let (type_name, payload) = encode::policy_command(&command);
+        let command = Command {
+            id,
+            scope,
+            stream: Stream::policies(),
+            actor: call.caller.principal,
+            type_name,
+            payload,
+            expected_version: None,
+            at_least: Vec::new(),
+            trace: trace::current(),
+        };
+        let answers = self.0.parts.callers.ask(vec![command], call.until).await?;
+        let answer: Answer = only(answers)?;
+        let changed = decided::<wire::PolicyChanged>(answer, types::POLICY_CHANGED)?;
+        Ok(match changed {
+            Some((changed, token)) => (changed.policy, token),
+            None => (None, String::new()),
+        })
+    }
+
+    pub(super) async fn policy(
+        &self,
+        call: Call<wire::GetPolicyRequest>,
+    ) -> Result<wire::GetPolicyResponse, Fault> {
+        let scope = call.caller.require_scope()?;
+        let request = call.message;
+        let (id, options) = parse(request.read, |see| policy_id(see, request.policy_id))?;
+        let stream = Stream::policies();
+        let mut view = self.read(scope, &options, Some(stream.as_str())).await?;
+        let book = book(&mut view).await?;
+        let policy = book.get(&id).map(encode::policy).ok_or_else(not_found)?;
+        Ok(wire::GetPolicyResponse {
+            policy: Some(policy),
+            as_of: Some(view.close().await?),
+        })
+    }
+
+    pub(super) async fn policies(
+        &self,
+        call: Call<wire::ListPoliciesRequest>,
+    ) -> Result<wire::ListPoliciesResponse, Fault> {
+        let scope = call.caller.require_scope()?;
+        let ((), options) = parse(call.message.read, |_| Some(()))?;
+        let stream = Stream::policies();
+        let mut view = self.read(scope, &options, Some(stream.as_str())).await?;
+        let book = book(&mut view).await?;
+        let shown = book
+            .policies()
+            .filter(|policy| call.message.with_deleted || !policy.deleted);
+        Ok(wire::ListPoliciesResponse {
+            policies: shown.map(encode::policy).collect(),
+            as_of: Some(view.close().await?),
+        })
+    }
+
+    pub(super) async fn policy_versions(
+        &self,
+        call: Call<wire::ListPolicyVersionsRequest>,
+    ) -> Result<wire::ListPolicyVersionsResponse, Fault> {
+        let scope = call.caller.require_scope()?;
+        let request = call.message;
+        let size = page::size(request.page_size);
+        let token = request.page_token;
+        let (id, options) = parse(request.read, |see| policy_id(see, request.policy_id))?;
+        let list = page::List::of(&["ListPolicyVersions", &scope.to_string(), id.as_str()]);
+        let before: Option<i64> = list.place(&token)?;
+        let stream = Stream::policies();
+        let mut view = self.read(scope, &options, Some(stream.as_str())).await?;
+        let book = book(&mut view).await?;
+        let current = book.get(&id).ok_or_else(not_found)?.version;
+        let (tenant, mode) = (view.tenant(), view.mode());
+        // The version in force too, since it says when and by whom the one before was superseded.
+        let rows: Vec<(i64, Timestamp, Vec<u8>)> =
+            sqlx::query_as(statements::SELECT_POLICY_VERSIONS)
+                .bind(tenant)
+                .bind(mode)
+                .bind(id.as_str())
+                .bind(before.unwrap_or(i64::MAX))
+                .bind(i64::from(size) + 1)
+                .fetch_all(&mut **view.tx())
+                .await
+                .map_err(database)?;
+        let superseded = superseded(&id, rows)?;
+        let more = superseded.len() >= size as usize;
+        let last = superseded.last().and_then(|one| Some(one.policy.as_ref()?.version));
+        let next_page_token = last
+            .filter(|_| more)
+            .map(|version| list.token(&i64::try_from(version + 1).unwrap_or(i64::MAX)))
+            .transpose()?
+            .unwrap_or_default();
+        Ok(wire::ListPolicyVersionsResponse {
+            policy_id: id.to_string(),
+            current_version: current,
+            versions: superseded,
+            next_page_token,
+            as_of: Some(view.close().await?),
+        })
+    }
+}
+
+/// From versions, the newest first, to those that another has superseded. A default was version 0.
+fn superseded(
+    id: &PolicyId,
+    rows: Vec<(i64, Timestamp, Vec<u8>)>,
+) -> Result<Vec<wire::list_policy_versions_response::Version>, Fault> {
+    let mut policies: Vec<wire::Policy> = Vec::with_capacity(rows.len() + 1);
+    for (_, _, payload) in rows {
+        let changed = wire::PolicyChanged::decode(payload.as_slice()).map_err(Fault::internal)?;
+        policies.extend(changed.policy);
+    }
+    let is_first = policies.last().is_some_and(|policy| policy.version == 1);
+    let defaults = Book::default();
+    let default = defaults.get(id).filter(|_| is_first);
+    policies.extend(default.map(encode::policy));
+    let pairs = policies.windows(2).filter_map(|pair| match pair {
+        [later, earlier] => Some((later, earlier)),
+        _ => None,
+    });
+    Ok(pairs
+        .map(|(later, earlier)| wire::list_policy_versions_response::Version {
+            policy: Some(earlier.clone()),
+            archived_at: later.updated.as_ref().and_then(|change| change.at),
+            archived_by: later.updated.as_ref().and_then(|change| change.by.clone()),
+        })
+        .collect())
+}
+
+/// The policies of the view's scope.
+async fn book(view: &mut View) -> Result<Book, Fault> {
+    let (tenant, mode) = (view.tenant(), view.mode());
+    let state: Option<Vec<u8>> = sqlx::query_scalar(statements::SELECT_POLICIES)
+        .bind(tenant)
+        .bind(mode)
+        .fetch_optional(&mut **view.tx())
+        .await
+        .map_err(database)?;
+    match state {
+        None => Ok(Book::default()),
+        Some(state) => decode::stored_policy_book(&state).map_err(Fault::internal),
+    }
+}
