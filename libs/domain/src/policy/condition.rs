@@ -18,7 +18,7 @@ pub const VALUE_BYTES_MAX: usize = 16 * 1024;
 
 /// Why a condition cannot be compiled.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Invalid {
+pub(super) enum Invalid {
     #[error("the field {0}")]
     Field(InvalidField),
     #[error("the value must be {0}")]
@@ -55,9 +55,10 @@ impl Operand {
             Kind::Text(text) => Self::Text(text.as_ref().into()),
             Kind::Array(items) => Self::Array(items.iter().map(Self::of).collect::<Option<_>>()?),
             Kind::Object(members) => {
-                let member =
-                    |(key, value): &(_, _)| Some((Box::<str>::from(&**key as &str), Self::of(value)?));
-                Self::Object(members.iter().map(member).collect::<Option<_>>()?)
+                let members = members.iter();
+                let owned =
+                    members.map(|(key, value)| Some((key.as_ref().into(), Self::of(value)?)));
+                Self::Object(owned.collect::<Option<_>>()?)
             }
         })
     }
@@ -76,13 +77,17 @@ impl Operand {
             }
             // Both are canonical: members lie in one order.
             (Self::Object(a), Kind::Object(b)) => {
-                let same = |((a_key, a), (b_key, b)): (&(Box<str>, Self), &(_, _))| {
-                    **a_key == **b_key && a.is(b)
-                };
-                a.len() == b.len() && a.iter().zip(b).all(same)
+                a.len() == b.len()
+                    && a.iter()
+                        .zip(b)
+                        .all(|((a_key, a), (b_key, b))| **a_key == **b_key && a.is(b))
             }
             (
-                Self::Null | Self::Bool(_) | Self::Number(_) | Self::Text(_) | Self::Array(_)
+                Self::Null
+                | Self::Bool(_)
+                | Self::Number(_)
+                | Self::Text(_)
+                | Self::Array(_)
                 | Self::Object(_),
                 _,
             ) => false,
@@ -192,7 +197,11 @@ impl Test {
                 Found::Text(text) => pattern.is_match(text),
                 Found::Json(value) => match &value.kind {
                     Kind::Text(text) if !whole => pattern.is_match(text),
-                    Kind::Text(_) | Kind::Null | Kind::Bool(_) | Kind::Number | Kind::Array(_)
+                    Kind::Text(_)
+                    | Kind::Null
+                    | Kind::Bool(_)
+                    | Kind::Number
+                    | Kind::Array(_)
                     | Kind::Object(_) => pattern.is_match(value.text),
                 },
             },
@@ -246,7 +255,11 @@ fn elements(value: &Value<'_>) -> Result<Vec<OperandBox>, Invalid> {
             .iter()
             .map(|item| Operand::of(item).map(OperandBox).ok_or(Invalid::Json))
             .collect(),
-        Kind::Array(_) | Kind::Null | Kind::Bool(_) | Kind::Number | Kind::Text(_)
+        Kind::Array(_)
+        | Kind::Null
+        | Kind::Bool(_)
+        | Kind::Number
+        | Kind::Text(_)
         | Kind::Object(_) => Err(Invalid::Type("an array with at least one element")),
     }
 }

@@ -24,7 +24,7 @@ pub(super) enum Field {
 
 /// Why a text names no field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidField {
+pub(super) enum InvalidField {
     #[error(
         "must be tool, agent, action_hint, run, model, arguments, arguments.<path> or labels.<name>"
     )]

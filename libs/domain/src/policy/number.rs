@@ -69,12 +69,7 @@ impl Decimal {
         if whole.is_empty() || !digits(whole) || !digits(fraction) {
             return None;
         }
-        Some(Self::new(
-            negative,
-            whole,
-            fraction,
-            exponent.parse().ok()?,
-        ))
+        Some(Self::new(negative, whole, fraction, exponent.parse().ok()?))
     }
 
     fn new(negative: bool, whole: &str, fraction: &str, exponent: i64) -> Self {
@@ -183,8 +178,23 @@ mod tests {
     #[test]
     fn a_text_that_is_no_number_of_json_is_none() {
         for text in [
-            "", "1e999999999", "-1e400", "NaN", "inf", "+1", " 1", "1 ", "01", ".5", "1.", "0x1", "1_0",
-            "١", "1e", "-", "--1",
+            "",
+            "1e999999999",
+            "-1e400",
+            "NaN",
+            "inf",
+            "+1",
+            " 1",
+            "1 ",
+            "01",
+            ".5",
+            "1.",
+            "0x1",
+            "1_0",
+            "١",
+            "1e",
+            "-",
+            "--1",
         ] {
             assert!(Number::of_text(text).is_none(), "{text}");
         }
