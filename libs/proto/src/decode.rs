@@ -13,12 +13,16 @@ use crate::{common, message, run, schedule};
 
 pub mod fields;
 mod message_fact;
+mod policy;
+mod rejection;
 mod run_fact;
 mod schedule_fact;
 mod skip;
 mod stored;
 
 use fields::{Fields, Path, reason};
+pub use policy::{policy, stored_policy_changed, stored_policy_command};
+pub use rejection::stored_rejection;
 pub use skip::{Skip, skip};
 pub use stored::{Error, Stored, fact, genesis, payload, record, skipped};
 

@@ -20,8 +20,13 @@ use uuid::Uuid;
 use crate::{common, log, message, run, schedule, types};
 
 mod message_fact;
+mod policy;
+mod rejection;
 mod run_fact;
 mod schedule_fact;
+
+pub use policy::{policy_changed, policy_command};
+pub use rejection::rejected;
 
 /// The type name and the encoded payload of a fact, as they are stored.
 pub fn payload(fact: &Fact) -> (&'static str, Vec<u8>) {
