@@ -103,7 +103,9 @@ const WRAPPERS: &[(&str, &[&str])] = &[
 
 /// All that the pure core may depend on.
 const DOMAIN_MAY_USE: &[&str] = &[
+    "cel",
     "chrono",
+    "regex",
     "ryu-js",
     "serde",
     "serde_json",

@@ -9,6 +9,29 @@ use crate::run;
 use crate::scope::{Actor, Role, worded};
 use crate::time::Timestamp;
 
+mod book;
+mod check;
+mod condition;
+mod defaults;
+mod expression;
+mod field;
+mod number;
+mod set;
+mod simulate;
+mod value;
+
+pub use book::{Book, POLICIES_MAX, decide, evolve};
+pub use check::{
+    APPROVAL_TIME_MAX, APPROVER_PRINCIPALS_MAX, CONDITIONS_MAX, DESCRIPTION_CHARS_MAX,
+    NAME_CHARS_MAX, QUORUM_MAX, check,
+};
+pub use condition::{PATTERN_BYTES_MAX, VALUE_BYTES_MAX};
+pub use defaults::defaults;
+pub use expression::{ERROR_CHARS_MAX, EXPRESSION_BYTES_MAX};
+pub use field::FIELD_BYTES_MAX;
+pub use set::{FieldsPresent, MATCHES_MAX, PolicySet, severity_of};
+pub use simulate::{Cause, Simulation, simulate};
+
 worded! {
     /// What a policy does with a call that it matches, the mildest first: of several the strictest wins.
     Action { Allow = "allow", Warn = "warn", RequireApproval = "require_approval", Block = "block" }
@@ -45,7 +68,7 @@ pub enum When {
 }
 
 /// Who may approve. An agent never may.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ApproverSet {
     pub roles: BTreeSet<Role>,
     pub principals: BTreeSet<PrincipalId>,

@@ -13,6 +13,7 @@ use crate::{common, message, run, schedule};
 
 pub mod fields;
 mod message_fact;
+mod policy;
 mod rejection;
 mod run_fact;
 mod schedule_fact;
@@ -20,6 +21,7 @@ mod skip;
 mod stored;
 
 use fields::{Fields, Path, reason};
+pub use policy::{policy, stored_policy_changed, stored_policy_command};
 pub use rejection::stored_rejection;
 pub use skip::{Skip, skip};
 pub use stored::{Error, Stored, fact, genesis, payload, record, skipped};

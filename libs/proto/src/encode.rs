@@ -20,10 +20,12 @@ use uuid::Uuid;
 use crate::{common, log, message, run, schedule, types};
 
 mod message_fact;
+mod policy;
 mod rejection;
 mod run_fact;
 mod schedule_fact;
 
+pub use policy::{policy_changed, policy_command};
 pub use rejection::rejected;
 
 /// The type name and the encoded payload of a fact, as they are stored.

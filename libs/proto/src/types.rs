@@ -23,4 +23,9 @@ types! {
     USAGE_RECORDED = "runledger.run.v1.UsageRecorded",
     OCCURRENCE_RECORDED = "runledger.schedule.v1.OccurrenceRecorded",
     MESSAGE_RECORDED = "runledger.message.v1.MessageRecorded",
+    CREATE_POLICY = "runledger.policy.v1.CreatePolicy",
+    UPDATE_POLICY = "runledger.policy.v1.UpdatePolicy",
+    SET_POLICY_ENABLED = "runledger.policy.v1.SetPolicyEnabled",
+    DELETE_POLICY = "runledger.policy.v1.DeletePolicy",
+    POLICY_CHANGED = "runledger.policy.v1.PolicyChanged",
 }

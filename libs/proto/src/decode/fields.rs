@@ -135,6 +135,20 @@ impl<'a> Fields<'a> {
         note(self.faults, &self.at.field(name), reason, description);
     }
 
+    /// Goes into one of a list of messages inside this one.
+    pub fn item<T>(
+        &mut self,
+        name: &'static str,
+        index: usize,
+        read: impl FnOnce(&mut Fields<'_>) -> T,
+    ) -> T {
+        read(&mut Fields {
+            at: self.at.field(name).item(index),
+            faults: self.faults,
+            stored: self.stored,
+        })
+    }
+
     /// Goes into a message inside this one.
     pub fn within<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Fields<'_>) -> T) -> T {
         read(&mut Fields {

@@ -69,7 +69,7 @@ fn agent_context(wire: wire::AgentContext, see: &mut Fields<'_>) -> Option<domai
     })
 }
 
-fn limits(wire: wire::RunLimits, see: &mut Fields<'_>) -> Option<domain::Limits> {
+pub(super) fn limits(wire: wire::RunLimits, see: &mut Fields<'_>) -> Option<domain::Limits> {
     Some(domain::Limits {
         tool_calls: wire.tool_calls,
         calls_of_one_tool: wire.calls_of_one_tool,
