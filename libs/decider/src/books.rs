@@ -46,7 +46,7 @@ pub struct Books<R, M> {
 }
 
 /// The tables of every decider; those of its read model come beside them.
-pub const TABLES: &[&str] = &["identities", "commands", "streams", "parts", "decided"];
+pub(crate) const TABLES: &[&str] = &["identities", "commands", "streams", "parts", "decided"];
 
 impl<R: Rules, M: ReadModel<R>> Books<R, M> {
     pub fn new(rules: Arc<R>, read_model: M) -> Self {

@@ -241,7 +241,8 @@ fn answer(outcome: Outcome) -> Result<Answer, Fault> {
             payload,
         });
     }
-    let rejection = decode::stored_rejection(&payload).map_err(Fault::internal)?;
+    let read = decode::stored_rejection(&type_name, &payload).map_err(Fault::internal)?;
+    let (rejection, _) = read.ok_or_else(|| Fault::internal("a rejection of an unknown kind"))?;
     Ok(Answer::Rejected {
         position,
         rejection,
@@ -282,7 +283,8 @@ fn append_unknown() -> Fault {
     .retry_after(Duration::from_millis(500))
 }
 
-fn log_fault(error: runledger_eventlog::Error) -> Fault {
+/// What a caller hears when nothing was handed over to the log.
+pub fn log_fault(error: runledger_eventlog::Error) -> Fault {
     if error.is_weather() {
         Fault::new(
             Kind::Unavailable,

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt as _};
 use metrics::{counter, histogram};
 use runledger_domain::digest::Digest;
 use runledger_domain::log::{Kind, Partition};
@@ -14,6 +12,7 @@ use runledger_eventlog::{Entry, Log, Outcome};
 use runledger_projection::{Attendant, Cursor, Seen};
 use serde::Deserialize;
 use sqlx::PgPool;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
@@ -73,7 +72,7 @@ pub struct Decider<R: Rules> {
     clock: Clock,
     options: Options,
     held: BTreeMap<Partition, Held>,
-    reports: FuturesUnordered<BoxFuture<'static, Reported>>,
+    reports: JoinSet<Reported>,
     wake: Option<Instant>,
     look_for_due: Instant,
 }
@@ -95,7 +94,7 @@ impl<R: Rules> Decider<R> {
                 ..options
             },
             held: BTreeMap::new(),
-            reports: FuturesUnordered::new(),
+            reports: JoinSet::new(),
             wake: None,
             look_for_due: Instant::now(),
         }
@@ -132,7 +131,9 @@ impl<R: Rules> Attendant<PgPool> for Decider<R> {
             .wake
             .map_or(self.look_for_due, |wake| wake.min(self.look_for_due));
         tokio::select! {
-            Some((partitions, outcomes)) = self.reports.next() => self.reported(&partitions, &outcomes),
+            Some(Ok((partitions, outcomes))) = self.reports.join_next() => {
+                self.reported(&partitions, &outcomes);
+            }
             () = sleep_until(wake) => {}
         }
     }
@@ -395,7 +396,7 @@ impl<R: Rules> Decider<R> {
                     }
                 }
                 self.reports
-                    .push(Box::pin(async move { (partitions, reports.await) }));
+                    .spawn(async move { (partitions, reports.await) });
             }
             // Nothing was handed over, so nothing is out.
             Err(failed) => {

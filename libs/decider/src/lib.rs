@@ -20,7 +20,7 @@ mod states;
 mod view;
 
 pub use books::{Books, Folded, ReadModel};
-pub use callers::{Answer, Callers, Command, Options as CallerOptions};
+pub use callers::{Answer, Callers, Command, Options as CallerOptions, log_fault};
 pub use deciding::{Decider, Options};
 pub use rounds::Rounds;
 pub use rules::{Moment, Rules, Ruling, StateError};

@@ -1,13 +1,32 @@
 //! Governed tool calls: what agents ask, what approvers say, and what becomes of it.
 
-use crate::digest::Digest;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{self, Digest};
 use crate::ids::{AgentId, ApprovalId, ToolCallId};
 use crate::json::Json;
 use crate::policy::{ApproverSet, Match, Severity};
 use crate::run;
 use crate::scope::{Actor, worded};
 use crate::time::Timestamp;
-use std::time::Duration;
+
+mod decide;
+mod fold;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use decide::{Moment, decide};
+pub use fold::{Due, due, evolve, heed, heeds, next_due};
+pub use state::{Call, InvalidState, Run};
+
+/// The digest by which arguments are approved: of their canonical text, which is empty where there
+/// are none.
+pub fn digest_arguments(arguments: Option<&Json>) -> Digest {
+    digest::of(arguments.map_or("", Json::as_str).as_bytes())
+}
 
 worded! {
     /// What becomes of a call that an agent asks for.
@@ -31,6 +50,17 @@ pub enum Command {
     RequestToolCall(Box<RequestToolCall>),
     DecideApproval(DecideApproval),
     ConfirmExecution(ConfirmExecution),
+}
+
+impl Command {
+    /// The call it is about.
+    pub fn tool_call_id(&self) -> &ToolCallId {
+        match self {
+            Self::RequestToolCall(command) => &command.call.tool_call_id,
+            Self::DecideApproval(command) => &command.tool_call_id,
+            Self::ConfirmExecution(command) => &command.tool_call_id,
+        }
+    }
 }
 
 /// May this tool be called?
@@ -70,8 +100,20 @@ pub enum Decision {
     ExecutionConfirmed(ExecutionConfirmed),
 }
 
+impl Decision {
+    /// The call it is about.
+    pub fn tool_call_id(&self) -> &ToolCallId {
+        match self {
+            Self::ToolCallDecided(decision) => &decision.call.tool_call_id,
+            Self::ApprovalVoted(decision) => &decision.tool_call_id,
+            Self::ApprovalClosed(decision) => &decision.tool_call_id,
+            Self::ExecutionConfirmed(decision) => &decision.tool_call_id,
+        }
+    }
+}
+
 /// What approving a held call takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalTerms {
     pub quorum: u32,
     /// An approver must be in each of these.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{AgentId, Name, PolicyId, PrincipalId, RunId};
 use crate::json::Json;
 use crate::run;
@@ -68,10 +70,21 @@ pub enum When {
 }
 
 /// Who may approve. An agent never may.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ApproverSet {
     pub roles: BTreeSet<Role>,
     pub principals: BTreeSet<PrincipalId>,
+}
+
+impl ApproverSet {
+    /// Whether `actor` is one of them. A set that names nobody means admins and reviewers.
+    pub fn admits(&self, actor: Actor) -> bool {
+        let names_nobody = self.roles.is_empty() && self.principals.is_empty();
+        let usual = matches!(actor.role, Role::Admin | Role::Reviewer);
+        (names_nobody && usual)
+            || self.roles.contains(&actor.role)
+            || self.principals.contains(&actor.principal)
+    }
 }
 
 /// What it takes to approve a call that a policy holds.

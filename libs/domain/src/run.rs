@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{AccountId, AgentId, ConversationId, Name, RunId, SpaceId, StepId, ToolCallId};
 use crate::json::Json;
 use crate::scope::worded;
@@ -45,7 +47,7 @@ pub struct AgentContext {
 }
 
 /// Limits of one run. `None`: no limit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     pub tool_calls: Option<u32>,
     pub calls_of_one_tool: Option<u32>,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{PrincipalId, TenantId};
 
 macro_rules! worded {
@@ -71,7 +73,7 @@ impl fmt::Display for Scope {
 }
 
 /// Who caused a record, as authenticated when it was appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Actor {
     pub principal: PrincipalId,
     pub kind: PrincipalKind,

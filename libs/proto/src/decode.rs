@@ -11,6 +11,7 @@ use runledger_domain::time::{FUTURE_MAX, PAST_MAX, Timestamp, micros};
 
 use crate::{common, message, run, schedule};
 
+mod approval;
 pub mod fields;
 mod message_fact;
 mod policy;
@@ -20,8 +21,9 @@ mod schedule_fact;
 mod skip;
 mod stored;
 
+pub use approval::{digest, stored_approval_command, stored_approval_decision, tool_call_request};
 use fields::{Fields, Path, reason};
-pub use policy::{policy, stored_policy_changed, stored_policy_command};
+pub use policy::{policy, stored_policy_book, stored_policy_changed, stored_policy_command};
 pub use rejection::stored_rejection;
 pub use skip::{Skip, skip};
 pub use stored::{Error, Stored, fact, genesis, payload, record, skipped};

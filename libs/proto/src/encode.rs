@@ -19,13 +19,15 @@ use uuid::Uuid;
 
 use crate::{common, log, message, run, schedule, types};
 
+mod approval;
 mod message_fact;
 mod policy;
 mod rejection;
 mod run_fact;
 mod schedule_fact;
 
-pub use policy::{policy_changed, policy_command};
+pub use approval::{approval_command, approval_decision};
+pub use policy::{policy_book, policy_changed, policy_command};
 pub use rejection::rejected;
 
 /// The type name and the encoded payload of a fact, as they are stored.

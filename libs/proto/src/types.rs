@@ -12,6 +12,13 @@ macro_rules! types {
 types! {
     GENESIS = "runledger.log.v1.Genesis",
     COMMAND_REJECTED = "runledger.log.v1.CommandRejected",
+    REQUEST_TOOL_CALL = "runledger.approval.v1.RequestToolCall",
+    DECIDE_APPROVAL = "runledger.approval.v1.DecideApproval",
+    CONFIRM_EXECUTION = "runledger.approval.v1.ConfirmExecution",
+    TOOL_CALL_DECIDED = "runledger.approval.v1.ToolCallDecided",
+    APPROVAL_VOTED = "runledger.approval.v1.ApprovalVoted",
+    APPROVAL_CLOSED = "runledger.approval.v1.ApprovalClosed",
+    EXECUTION_CONFIRMED = "runledger.approval.v1.ExecutionConfirmed",
     RECORD_SKIPPED = "runledger.log.v1.RecordSkipped",
     RUN_STARTED = "runledger.run.v1.RunStarted",
     RUN_PROGRESSED = "runledger.run.v1.RunProgressed",

@@ -88,27 +88,75 @@ pub const TABLE: &[Rule] = &[
     unary("/runledger.run.v1.RunsService/ListOccurrences", READERS),
     unary("/runledger.run.v1.RunsService/GetTimeline", READERS),
     stream("/runledger.run.v1.RunsService/TailRun", READERS),
-    unary("/runledger.approval.v1.ApprovalService/RequestToolCall", WRITERS),
-    unary("/runledger.approval.v1.ApprovalService/RequestToolCalls", WRITERS),
-    stream("/runledger.approval.v1.ApprovalService/WaitForApproval", READERS),
-    unary("/runledger.approval.v1.ApprovalService/ConfirmExecution", WRITERS),
-    unary("/runledger.approval.v1.ApprovalService/CompleteToolCall", WRITERS),
-    unary("/runledger.approval.v1.ApprovalService/GetCommandOutcome", READERS),
+    unary(
+        "/runledger.approval.v1.ApprovalService/RequestToolCall",
+        WRITERS,
+    ),
+    unary(
+        "/runledger.approval.v1.ApprovalService/RequestToolCalls",
+        WRITERS,
+    ),
+    stream(
+        "/runledger.approval.v1.ApprovalService/WaitForApproval",
+        READERS,
+    ),
+    unary(
+        "/runledger.approval.v1.ApprovalService/ConfirmExecution",
+        WRITERS,
+    ),
+    unary(
+        "/runledger.approval.v1.ApprovalService/CompleteToolCall",
+        WRITERS,
+    ),
+    unary(
+        "/runledger.approval.v1.ApprovalService/GetCommandOutcome",
+        READERS,
+    ),
     unary("/runledger.approval.v1.ApprovalService/Approve", APPROVERS),
     unary("/runledger.approval.v1.ApprovalService/Reject", APPROVERS),
-    unary("/runledger.approval.v1.ApprovalService/DecideApprovals", APPROVERS),
-    unary("/runledger.approval.v1.ApprovalService/GetApproval", READERS),
-    unary("/runledger.approval.v1.ApprovalService/ListApprovals", READERS),
-    unary("/runledger.approval.v1.ApprovalService/CountApprovals", READERS),
+    unary(
+        "/runledger.approval.v1.ApprovalService/DecideApprovals",
+        APPROVERS,
+    ),
+    unary(
+        "/runledger.approval.v1.ApprovalService/GetApproval",
+        READERS,
+    ),
+    unary(
+        "/runledger.approval.v1.ApprovalService/ListApprovals",
+        READERS,
+    ),
+    unary(
+        "/runledger.approval.v1.ApprovalService/CountApprovals",
+        READERS,
+    ),
     stream("/runledger.approval.v1.ApprovalService/WatchQueue", READERS),
-    unary("/runledger.policy.v1.PolicyService/CreatePolicy", TENANT_ADMINS),
-    unary("/runledger.policy.v1.PolicyService/UpdatePolicy", TENANT_ADMINS),
-    unary("/runledger.policy.v1.PolicyService/EnablePolicy", TENANT_ADMINS),
-    unary("/runledger.policy.v1.PolicyService/DisablePolicy", TENANT_ADMINS),
-    unary("/runledger.policy.v1.PolicyService/DeletePolicy", TENANT_ADMINS),
+    unary(
+        "/runledger.policy.v1.PolicyService/CreatePolicy",
+        TENANT_ADMINS,
+    ),
+    unary(
+        "/runledger.policy.v1.PolicyService/UpdatePolicy",
+        TENANT_ADMINS,
+    ),
+    unary(
+        "/runledger.policy.v1.PolicyService/EnablePolicy",
+        TENANT_ADMINS,
+    ),
+    unary(
+        "/runledger.policy.v1.PolicyService/DisablePolicy",
+        TENANT_ADMINS,
+    ),
+    unary(
+        "/runledger.policy.v1.PolicyService/DeletePolicy",
+        TENANT_ADMINS,
+    ),
     unary("/runledger.policy.v1.PolicyService/GetPolicy", READERS),
     unary("/runledger.policy.v1.PolicyService/ListPolicies", READERS),
-    unary("/runledger.policy.v1.PolicyService/ListPolicyVersions", READERS),
+    unary(
+        "/runledger.policy.v1.PolicyService/ListPolicyVersions",
+        READERS,
+    ),
     unary("/runledger.directory.v1.DirectoryService/WhoAmI", ANYBODY),
     unary(
         "/runledger.directory.v1.DirectoryService/CreateTenant",

@@ -47,9 +47,6 @@ const MAX_WAIT_CAP: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// Bytes after which a page ends, whatever its size was to be; at least one entry is always
-    /// there. Greater than zero and well below the 4 MiB that gRPC clients take by default.
-    pub page_bytes_max: u32,
     /// Most waits and watches open at once in this process.
     pub streams_max: usize,
     /// Most of them open at once of one tenant.
@@ -77,7 +74,6 @@ pub(crate) struct Api(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
-    page_bytes_max: usize,
     streams: Streams,
 }
 
@@ -85,7 +81,6 @@ impl Api {
     pub(crate) fn new(parts: Parts, options: &Options) -> Self {
         Self(Arc::new(Inner {
             parts,
-            page_bytes_max: options.page_bytes_max as usize,
             streams: Streams::new(options.streams_max, options.streams_of_tenant_max),
         }))
     }
@@ -162,7 +157,10 @@ impl View {
             // The reader has parsed them before.
             positions.extend(Token::parse(text).unwrap_or_default().positions());
         }
-        let families: Vec<&str> = positions.iter().map(|at| at.partition.family.as_str()).collect();
+        let families: Vec<&str> = positions
+            .iter()
+            .map(|at| at.partition.family.as_str())
+            .collect();
         let partitions: Vec<i32> = positions
             .iter()
             .map(|at| i32::try_from(at.partition.number).unwrap_or(i32::MAX))
@@ -216,7 +214,8 @@ fn owed() -> Fault {
 
 /// The same for an approval that is another scope's and for one that is nobody's.
 fn approval_not_found() -> Fault {
-    let message = "there is no such approval; right after asking, pass the answer's token as read.at_least";
+    let message =
+        "there is no such approval; right after asking, pass the answer's token as read.at_least";
     Fault::new(Kind::NotFound, "APPROVAL_NOT_FOUND", message)
 }
 
@@ -350,7 +349,9 @@ fn decided<M: prost::Message + Default>(
 
 fn stopping<T>(request: &Request<T>) -> tokio_util::sync::CancellationToken {
     let stopping = request.extensions().get::<Stopping>();
-    stopping.map(|stopping| stopping.0.clone()).unwrap_or_default()
+    stopping
+        .map(|stopping| stopping.0.clone())
+        .unwrap_or_default()
 }
 
 #[tonic::async_trait]
@@ -489,7 +490,9 @@ impl policy::v1::policy_service_server::PolicyService for Api {
         request: Request<policy::v1::EnablePolicyRequest>,
     ) -> Result<Response<policy::v1::EnablePolicyResponse>, Status> {
         let call = self.call(request)?;
-        let answered = self.set_policy_enabled(call.map(policies::Enabling::from)).await;
+        let answered = self
+            .set_policy_enabled(call.map(policies::Enabling::from))
+            .await;
         answer(answered.map(|(policy, token)| policy::v1::EnablePolicyResponse { policy, token }))
     }
 
@@ -498,7 +501,9 @@ impl policy::v1::policy_service_server::PolicyService for Api {
         request: Request<policy::v1::DisablePolicyRequest>,
     ) -> Result<Response<policy::v1::DisablePolicyResponse>, Status> {
         let call = self.call(request)?;
-        let answered = self.set_policy_enabled(call.map(policies::Enabling::from)).await;
+        let answered = self
+            .set_policy_enabled(call.map(policies::Enabling::from))
+            .await;
         answer(answered.map(|(policy, token)| policy::v1::DisablePolicyResponse { policy, token }))
     }
 

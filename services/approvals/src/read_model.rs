@@ -71,7 +71,10 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn take_in(&mut self, folded: &Folded<'a, Decision>) {
-        let (scope, at) = (folded.applied.record.scope, folded.applied.record.occurred_at);
+        let (scope, at) = (
+            folded.applied.record.scope,
+            folded.applied.record.occurred_at,
+        );
         let position = folded.applied.position;
         let approval = match folded.decision {
             Decision::Policy(changed) => {
@@ -100,7 +103,10 @@ impl<'a> Batch<'a> {
             }
             Decision::Call(approval::Decision::ExecutionConfirmed(confirmed)) => {
                 confirmed.approval_id.inspect(|approval_id| {
-                    self.updates.entry((scope, *approval_id)).or_default().used_at = Some(at);
+                    self.updates
+                        .entry((scope, *approval_id))
+                        .or_default()
+                        .used_at = Some(at);
                 })
             }
         };
@@ -125,10 +131,16 @@ impl<'a> Batch<'a> {
 
     async fn write(&self, tx: &mut PgConnection) -> Result<(), ApplyError> {
         let doing = ApplyError::database;
-        self.insert_held(tx).await.map_err(doing("write approvals"))?;
-        self.write_updates(tx).await.map_err(doing("change approvals"))?;
+        self.insert_held(tx)
+            .await
+            .map_err(doing("write approvals"))?;
+        self.write_updates(tx)
+            .await
+            .map_err(doing("change approvals"))?;
         self.insert_votes(tx).await.map_err(doing("write votes"))?;
-        self.insert_changes(tx).await.map_err(doing("write changes"))?;
+        self.insert_changes(tx)
+            .await
+            .map_err(doing("write changes"))?;
         self.insert_versions(tx)
             .await
             .map_err(doing("write versions of policies"))
@@ -149,26 +161,74 @@ impl<'a> Batch<'a> {
             .bind(&keys.tenants)
             .bind(&keys.modes)
             .bind(&keys.ids)
-            .bind(calls().map(|one| one.call.run_id.as_str()).collect::<Vec<_>>())
-            .bind(calls().map(|one| one.call.tool_call_id.as_str()).collect::<Vec<_>>())
+            .bind(
+                calls()
+                    .map(|one| one.call.run_id.as_str())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                calls()
+                    .map(|one| one.call.tool_call_id.as_str())
+                    .collect::<Vec<_>>(),
+            )
             .bind(calls().map(|one| one.agent_id.as_str()).collect::<Vec<_>>())
-            .bind(calls().map(|one| one.call.tool.as_str()).collect::<Vec<_>>())
-            .bind(firsts().map(|one| one.map_or("", |one| one.policy.as_str())).collect::<Vec<_>>())
-            .bind(firsts().map(|one| one.map_or(0, |one| signed(one.version))).collect::<Vec<_>>())
-            .bind(firsts().map(|one| one.map_or("", |one| one.name.as_str())).collect::<Vec<_>>())
-            .bind(calls().map(|one| one.severity.map(|one| one.as_str())).collect::<Vec<_>>())
-            .bind(terms().map(|one| one.map_or(1, |one| small(one.quorum))).collect::<Vec<_>>())
+            .bind(
+                calls()
+                    .map(|one| one.call.tool.as_str())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                firsts()
+                    .map(|one| one.map_or("", |one| one.policy.as_str()))
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                firsts()
+                    .map(|one| one.map_or(0, |one| signed(one.version)))
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                firsts()
+                    .map(|one| one.map_or("", |one| one.name.as_str()))
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                calls()
+                    .map(|one| one.severity.map(|one| one.as_str()))
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                terms()
+                    .map(|one| one.map_or(1, |one| small(one.quorum)))
+                    .collect::<Vec<_>>(),
+            )
             .bind(self.held.values().map(|(_, at)| *at).collect::<Vec<_>>())
-            .bind(calls().map(|one| one.requester.principal.as_uuid()).collect::<Vec<_>>())
-            .bind(calls().map(|one| one.requester.kind.as_str()).collect::<Vec<_>>())
-            .bind(calls().map(|one| one.requester.role.as_str()).collect::<Vec<_>>())
+            .bind(
+                calls()
+                    .map(|one| one.requester.principal.as_uuid())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                calls()
+                    .map(|one| one.requester.kind.as_str())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                calls()
+                    .map(|one| one.requester.role.as_str())
+                    .collect::<Vec<_>>(),
+            )
             .bind(
                 terms()
                     .zip(self.held.values())
                     .map(|(terms, (_, at))| terms.map_or(*at, |terms| terms.decide_by))
                     .collect::<Vec<_>>(),
             )
-            .bind(calls().map(|one| one.arguments_digest.to_vec()).collect::<Vec<_>>())
+            .bind(
+                calls()
+                    .map(|one| one.arguments_digest.to_vec())
+                    .collect::<Vec<_>>(),
+            )
             .execute(tx)
             .await?;
         Ok(())
@@ -184,13 +244,25 @@ impl<'a> Batch<'a> {
             .bind(&keys.tenants)
             .bind(&keys.modes)
             .bind(&keys.ids)
-            .bind(all().map(|one| one.status.map(|one| one.as_str())).collect::<Vec<_>>())
+            .bind(
+                all()
+                    .map(|one| one.status.map(|one| one.as_str()))
+                    .collect::<Vec<_>>(),
+            )
             .bind(all().map(|one| one.approved.map(small)).collect::<Vec<_>>())
             .bind(all().map(|one| one.decided_at).collect::<Vec<_>>())
             .bind(all().map(|one| one.use_by).collect::<Vec<_>>())
             .bind(all().map(|one| one.used_at).collect::<Vec<_>>())
-            .bind(all().map(|one| one.arguments_digest.as_deref()).collect::<Vec<_>>())
-            .bind(all().map(|one| one.edited_arguments.as_deref()).collect::<Vec<_>>())
+            .bind(
+                all()
+                    .map(|one| one.arguments_digest.as_deref())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                all()
+                    .map(|one| one.edited_arguments.as_deref())
+                    .collect::<Vec<_>>(),
+            )
             .execute(tx)
             .await?;
         Ok(())
@@ -207,9 +279,17 @@ impl<'a> Batch<'a> {
             .bind(&keys.modes)
             .bind(&keys.ids)
             .bind(all().map(|(_, at, ..)| number(at)).collect::<Vec<_>>())
-            .bind(all().map(|(_, at, ..)| signed(at.offset)).collect::<Vec<_>>())
+            .bind(
+                all()
+                    .map(|(_, at, ..)| signed(at.offset))
+                    .collect::<Vec<_>>(),
+            )
             .bind(all().map(|(.., at, _)| *at).collect::<Vec<_>>())
-            .bind(all().map(|(.., payload)| payload.as_slice()).collect::<Vec<_>>())
+            .bind(
+                all()
+                    .map(|(.., payload)| payload.as_slice())
+                    .collect::<Vec<_>>(),
+            )
             .execute(tx)
             .await?;
         Ok(())
@@ -238,12 +318,32 @@ impl<'a> Batch<'a> {
         }
         let all = || self.versions.iter();
         sqlx::query(statements::INSERT_POLICY_VERSIONS)
-            .bind(all().map(|(scope, ..)| scope.tenant.as_uuid()).collect::<Vec<_>>())
-            .bind(all().map(|(scope, ..)| scope.mode.as_str()).collect::<Vec<_>>())
-            .bind(all().map(|(_, one, ..)| one.policy.id.as_str()).collect::<Vec<_>>())
-            .bind(all().map(|(_, one, ..)| signed(one.policy.version)).collect::<Vec<_>>())
+            .bind(
+                all()
+                    .map(|(scope, ..)| scope.tenant.as_uuid())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                all()
+                    .map(|(scope, ..)| scope.mode.as_str())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                all()
+                    .map(|(_, one, ..)| one.policy.id.as_str())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                all()
+                    .map(|(_, one, ..)| signed(one.policy.version))
+                    .collect::<Vec<_>>(),
+            )
             .bind(all().map(|(.., at, _)| *at).collect::<Vec<_>>())
-            .bind(all().map(|(.., payload)| payload.as_slice()).collect::<Vec<_>>())
+            .bind(
+                all()
+                    .map(|(.., payload)| payload.as_slice())
+                    .collect::<Vec<_>>(),
+            )
             .execute(tx)
             .await?;
         Ok(())

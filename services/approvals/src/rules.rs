@@ -60,9 +60,8 @@ impl Rules {
     fn policies(&self, moment: &Moment<'_>) -> Option<Confirmed<Policies>> {
         let now = self.policies.now();
         let mut named = moment.at_least.iter();
-        let knows = named.all(|position| {
-            position.partition.family != Family::Policy || now.has(position)
-        });
+        let knows =
+            named.all(|position| position.partition.family != Family::Policy || now.has(position));
         (knows && now.is_fresh(POLICIES_FRESH)).then_some(now)
     }
 
@@ -95,7 +94,10 @@ impl Rules {
         match approval::decide(run, call, command, &moment) {
             Ok(decision) => Ruling::Decided {
                 decision: Decision::Call(decision),
-                views: policies.and_then(|known| known.position).into_iter().collect(),
+                views: policies
+                    .and_then(|known| known.position)
+                    .into_iter()
+                    .collect(),
             },
             Err(rejection) => Ruling::Rejected(rejection),
         }
@@ -260,9 +262,7 @@ impl runledger_decider::Rules for Rules {
         at: Timestamp,
     ) -> bool {
         match (stream, decision) {
-            (Held::Run(run), Decision::Call(decision)) => {
-                approval::evolve(run, part, decision, at)
-            }
+            (Held::Run(run), Decision::Call(decision)) => approval::evolve(run, part, decision, at),
             (Held::Policies(book), Decision::Policy(changed)) => {
                 policy::evolve(book, changed);
                 true

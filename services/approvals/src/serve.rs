@@ -128,10 +128,14 @@ pub async fn serve_decider_on(
     supervisor.spawn(Stage::Watch, "approvals decider metrics", |stop| {
         metrics.serve(stop)
     });
-    supervisor.spawn(Stage::Watch, "approvals decider health", |stop| async move {
-        tell_health(health, tells, knows, stop).await;
-        Ok::<(), Error>(())
-    });
+    supervisor.spawn(
+        Stage::Watch,
+        "approvals decider health",
+        |stop| async move {
+            tell_health(health, tells, knows, stop).await;
+            Ok::<(), Error>(())
+        },
+    );
     Ok(addresses)
 }
 

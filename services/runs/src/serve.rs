@@ -12,9 +12,9 @@ use runledger_proto::run::v1::runs_service_server::RunsServiceServer;
 use runledger_service::auth::Authenticator;
 use runledger_service::clearance::{Clearance, Watch};
 use runledger_service::health::Health;
+use runledger_service::metrics;
 use runledger_service::server::{self, Server};
 use runledger_service::supervisor::{Stage, Supervisor};
-use runledger_service::metrics;
 use sqlx::PgPool;
 use tokio::sync::watch;
 

@@ -29,6 +29,14 @@ impl Default for Book {
 }
 
 impl Book {
+    /// One that was kept.
+    pub fn of(policies: impl IntoIterator<Item = Policy>) -> Self {
+        let policies = policies.into_iter();
+        Self {
+            policies: policies.map(|one| (one.id.clone(), one)).collect(),
+        }
+    }
+
     /// All of them, by id, deleted ones too.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
         self.policies.values()

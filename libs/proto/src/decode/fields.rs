@@ -150,6 +150,11 @@ impl<'a> Fields<'a> {
     }
 
     /// Goes into a message inside this one.
+    /// Faults that were found elsewhere, with whole paths.
+    pub fn take_over(&mut self, faults: Vec<Violation>) {
+        self.faults.extend(faults);
+    }
+
     pub fn within<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Fields<'_>) -> T) -> T {
         read(&mut Fields {
             at: self.at.field(name),

@@ -7,8 +7,8 @@ use runledger_domain::fault::Violation;
 use runledger_domain::ids::{PolicyId, PrincipalId};
 use runledger_domain::json::Json;
 use runledger_domain::policy::{
-    self as domain, Action, ApprovalRule, ApproverSet, CONDITIONS_MAX, Change, Changed, Command,
-    Condition, Operator, Policy, Spec, When,
+    self as domain, Action, ApprovalRule, ApproverSet, Book, CONDITIONS_MAX, Change, Changed,
+    Command, Condition, Operator, Policy, Spec, When,
 };
 use runledger_domain::scope::Actor;
 
@@ -201,6 +201,26 @@ pub fn stored_policy_changed(type_name: &str, bytes: &[u8]) -> Result<Option<Cha
         let policy = see.optional("policy", wire.policy, whole)?;
         Some(Changed { changing, policy })
     })
+}
+
+/// The policies of a scope as [`crate::encode::policy_book`] has written them.
+///
+/// # Errors
+/// When the bytes are none of that.
+pub fn stored_policy_book(mut bytes: &[u8]) -> Result<Book, Error> {
+    let mut policies = Vec::new();
+    while !bytes.is_empty() {
+        let wire = wire::Policy::decode_length_delimited(&mut bytes);
+        let wire = wire.map_err(|source| Error::Decode {
+            type_name: "runledger.policy.v1.Policy".into(),
+            source,
+        })?;
+        let mut faults = Vec::new();
+        let policy = whole(wire, &mut Fields::of_stored(&mut faults));
+        // Written by ourselves from what was whole.
+        policies.extend(policy);
+    }
+    Ok(Book::of(policies))
 }
 
 fn whole(wire: wire::Policy, see: &mut Fields<'_>) -> Option<Policy> {

@@ -62,6 +62,15 @@ pub fn policy_changed(changed: &domain::Changed) -> (&'static str, Vec<u8>) {
     (types::POLICY_CHANGED, message.encode_to_vec())
 }
 
+/// The policies of a scope, as a decider keeps them: one message behind the other.
+pub fn policy_book(book: &domain::Book) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for policy in book.policies() {
+        bytes.extend(wire::Policy::from(policy).encode_length_delimited_to_vec());
+    }
+    bytes
+}
+
 impl From<&domain::Policy> for wire::Policy {
     fn from(policy: &domain::Policy) -> Self {
         Self {

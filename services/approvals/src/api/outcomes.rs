@@ -20,7 +20,9 @@ impl Api {
         let scope = call.caller.require_scope()?;
         let request = call.message;
         let ((stream, id), _) = parse(None, |see| {
-            let id = see.uuid("command_id", &request.command_id).map(RecordId::new);
+            let id = see
+                .uuid("command_id", &request.command_id)
+                .map(RecordId::new);
             let stream = Stream::parse(&request.stream);
             if stream.is_none() {
                 let what = "must be the name of a stream, for example run/r-1";

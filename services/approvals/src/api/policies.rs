@@ -7,7 +7,7 @@ use runledger_domain::ids::{PolicyId, RecordId};
 use runledger_domain::log::Stream;
 use runledger_domain::policy::{self, Book};
 use runledger_domain::time::Timestamp;
-use runledger_proto::decode::fields::Fields;
+use runledger_proto::decode::fields::{Fields, Path};
 use runledger_proto::policy::v1 as wire;
 use runledger_proto::{decode, encode, types};
 use runledger_service::{page, trace};
@@ -52,8 +52,16 @@ fn policy_id(see: &mut Fields<'_>, value: String) -> Option<PolicyId> {
     see.id("policy_id", value, PolicyId::parse)
 }
 
+fn spec_of(see: &mut Fields<'_>, spec: Option<wire::PolicySpec>) -> Option<policy::Spec> {
+    let spec = see.required("spec", spec)?;
+    decode::policy(spec, Path::ROOT.field("spec"))
+        .map_err(|faults| see.take_over(faults))
+        .ok()
+}
+
 fn not_found() -> Fault {
-    let message = "there is no such policy; right after making it, pass the answer's token as read.at_least";
+    let message =
+        "there is no such policy; right after making it, pass the answer's token as read.at_least";
     Fault::new(Kind::NotFound, "POLICY_NOT_FOUND", message)
 }
 
@@ -64,13 +72,17 @@ impl Api {
     ) -> Result<Changed, Fault> {
         let call = call.map(|request| {
             let named = !request.policy_id.is_empty();
-            let policy_id = if named { request.policy_id } else { request.id.clone() };
+            let policy_id = if named {
+                request.policy_id
+            } else {
+                request.id.clone()
+            };
             (request.id, policy_id, request.spec)
         });
         self.change(call, |(id, name, spec), see| {
             let id = see.uuid("id", &id).map(RecordId::new);
             let name = policy_id(see, name);
-            let spec = decode::policy_spec(spec, see);
+            let spec = spec_of(see, spec);
             let command = policy::Command::Create {
                 id: name?,
                 spec: spec?,
@@ -87,7 +99,7 @@ impl Api {
         self.change(call, |request, see| {
             let id = see.uuid("id", &request.id).map(RecordId::new);
             let name = policy_id(see, request.policy_id);
-            let spec = decode::policy_spec(request.spec, see);
+            let spec = spec_of(see, request.spec);
             let command = policy::Command::Update {
                 id: name?,
                 spec: spec?,
@@ -98,10 +110,7 @@ impl Api {
         .await
     }
 
-    pub(super) async fn set_policy_enabled(
-        &self,
-        call: Call<Enabling>,
-    ) -> Result<Changed, Fault> {
+    pub(super) async fn set_policy_enabled(&self, call: Call<Enabling>) -> Result<Changed, Fault> {
         self.change(call, |request, see| {
             let id = see.uuid("id", &request.id).map(RecordId::new);
             let command = policy::Command::SetEnabled {
@@ -168,7 +177,7 @@ impl Api {
         let stream = Stream::policies();
         let mut view = self.read(scope, &options, Some(stream.as_str())).await?;
         let book = book(&mut view).await?;
-        let policy = book.get(&id).map(encode::policy).ok_or_else(not_found)?;
+        let policy = book.get(&id).map(Into::into).ok_or_else(not_found)?;
         Ok(wire::GetPolicyResponse {
             policy: Some(policy),
             as_of: Some(view.close().await?),
@@ -188,7 +197,7 @@ impl Api {
             .policies()
             .filter(|policy| call.message.with_deleted || !policy.deleted);
         Ok(wire::ListPoliciesResponse {
-            policies: shown.map(encode::policy).collect(),
+            policies: shown.map(Into::into).collect(),
             as_of: Some(view.close().await?),
         })
     }
@@ -222,7 +231,9 @@ impl Api {
                 .map_err(database)?;
         let superseded = superseded(&id, rows)?;
         let more = superseded.len() >= size as usize;
-        let last = superseded.last().and_then(|one| Some(one.policy.as_ref()?.version));
+        let last = superseded
+            .last()
+            .and_then(|one| Some(one.policy.as_ref()?.version));
         let next_page_token = last
             .filter(|_| more)
             .map(|version| list.token(&i64::try_from(version + 1).unwrap_or(i64::MAX)))
@@ -251,17 +262,19 @@ fn superseded(
     let is_first = policies.last().is_some_and(|policy| policy.version == 1);
     let defaults = Book::default();
     let default = defaults.get(id).filter(|_| is_first);
-    policies.extend(default.map(encode::policy));
+    policies.extend(default.map(Into::into));
     let pairs = policies.windows(2).filter_map(|pair| match pair {
         [later, earlier] => Some((later, earlier)),
         _ => None,
     });
     Ok(pairs
-        .map(|(later, earlier)| wire::list_policy_versions_response::Version {
-            policy: Some(earlier.clone()),
-            archived_at: later.updated.as_ref().and_then(|change| change.at),
-            archived_by: later.updated.as_ref().and_then(|change| change.by.clone()),
-        })
+        .map(
+            |(later, earlier)| wire::list_policy_versions_response::Version {
+                policy: Some(earlier.clone()),
+                archived_at: later.updated.as_ref().and_then(|change| change.at),
+                archived_by: later.updated.as_ref().and_then(|change| change.by.clone()),
+            },
+        )
         .collect())
 }
 

@@ -99,11 +99,20 @@ impl Filters {
             // As it stands in the index that holds no others.
             query.push(" AND a.status = 'pending'");
         } else if !statuses.is_empty() {
-            query.push(" AND a.status = ANY (").push_bind(statuses).push(")");
+            query
+                .push(" AND a.status = ANY (")
+                .push_bind(statuses)
+                .push(")");
         }
         for (column, value) in [
-            (" AND a.policy_id = ", self.policy.as_ref().map(PolicyId::as_str)),
-            (" AND a.agent_id = ", self.agent.as_ref().map(AgentId::as_str)),
+            (
+                " AND a.policy_id = ",
+                self.policy.as_ref().map(PolicyId::as_str),
+            ),
+            (
+                " AND a.agent_id = ",
+                self.agent.as_ref().map(AgentId::as_str),
+            ),
             (" AND a.tool = ", self.tool.as_ref().map(Name::as_str)),
             (" AND a.run_id = ", self.run.as_ref().map(RunId::as_str)),
         ] {
@@ -114,13 +123,18 @@ impl Filters {
         if let Some(least) = self.severity {
             let graver = Severity::ALL.iter().filter(|one| **one >= least);
             let graver: Vec<&'static str> = graver.map(|one| one.as_str()).collect();
-            query.push(" AND a.severity = ANY (").push_bind(graver).push(")");
+            query
+                .push(" AND a.severity = ANY (")
+                .push_bind(graver)
+                .push(")");
         }
         if let Some(before) = self.before {
             query.push(" AND a.requested_at <= ").push_bind(before);
         }
         if let Some((at, id)) = after {
-            query.push(" AND (a.requested_at, a.approval_id) < (").push_bind(at);
+            query
+                .push(" AND (a.requested_at, a.approval_id) < (")
+                .push_bind(at);
             query.push(", ").push_bind(id).push(")");
         }
         query.push(" ORDER BY").push(order).push("LIMIT ");
@@ -137,7 +151,8 @@ impl Api {
         let scope = call.caller.require_scope()?;
         let request = call.message;
         let (approval_id, options) = parse(request.read, |see| {
-            see.uuid("approval_id", &request.approval_id).map(ApprovalId::new)
+            see.uuid("approval_id", &request.approval_id)
+                .map(ApprovalId::new)
         })?;
         let mut view = self.read(scope, &options, None).await?;
         let (tenant, mode) = (view.tenant(), view.mode());
@@ -225,21 +240,22 @@ impl Api {
         let ((), options) = parse(call.message.read, |_| Some(()))?;
         let mut view = self.read(scope, &options, None).await?;
         let (tenant, mode) = (view.tenant(), view.mode());
-        let rows: Vec<(String, String, i64, Timestamp)> =
-            sqlx::query_as(statements::SELECT_COUNTS)
-                .bind(tenant)
-                .bind(mode)
-                .fetch_all(&mut **view.tx())
-                .await
-                .map_err(database)?;
-        let counts = rows.into_iter().map(|(policy_id, policy_name, pending, oldest)| {
-            wire::count_approvals_response::Count {
-                policy_id,
-                policy_name,
-                pending: u64::try_from(pending).unwrap_or_default(),
-                oldest: Some(encode::timestamp(oldest)),
-            }
-        });
+        let rows: Vec<(String, String, i64, Timestamp)> = sqlx::query_as(statements::SELECT_COUNTS)
+            .bind(tenant)
+            .bind(mode)
+            .fetch_all(&mut **view.tx())
+            .await
+            .map_err(database)?;
+        let counts = rows
+            .into_iter()
+            .map(|(policy_id, policy_name, pending, oldest)| {
+                wire::count_approvals_response::Count {
+                    policy_id,
+                    policy_name,
+                    pending: u64::try_from(pending).unwrap_or_default(),
+                    oldest: Some(encode::timestamp(oldest)),
+                }
+            });
         Ok(wire::CountApprovalsResponse {
             counts: counts.collect(),
             as_of: Some(view.close().await?),

@@ -4,7 +4,7 @@ use runledger_decider::{Answer, Command};
 use runledger_domain::Fact;
 use runledger_domain::approval::{self, ConfirmExecution, RequestToolCall};
 use runledger_domain::fault::{Fault, Kind, Violation};
-use runledger_domain::ids::{AgentId, RecordId, RunId, ToolCallId};
+use runledger_domain::ids::{RecordId, RunId, ToolCallId};
 use runledger_domain::log::{self, Position, Record, Stream};
 use runledger_domain::scope::Scope;
 use runledger_eventlog::{Entry, Outcome};
@@ -155,8 +155,7 @@ impl Api {
         })?;
         let command = approval::Command::ConfirmExecution(confirm);
         let stream = Stream::run(&run_id);
-        let command =
-            self.approval_command(&call.caller, scope, id, stream, &command, Vec::new());
+        let command = self.approval_command(&call.caller, scope, id, stream, &command, Vec::new());
         let answers = self.0.parts.callers.ask(vec![command], call.until).await?;
         let decided = decided(only(answers)?, types::EXECUTION_CONFIRMED)?;
         let (answer, token) = match decided {
@@ -209,9 +208,13 @@ impl Api {
             trace: trace::current(),
         };
         let appended = self.0.parts.log.append(vec![entry], call.until).await;
-        match appended.map_err(Fault::from_log)?.first() {
+        match appended
+            .map_err(runledger_decider::log_fault)?
+            .first()
+            .copied()
+        {
             Some(Outcome::Accepted(position)) => Ok(wire::CompleteToolCallResponse {
-                token: token_of(*position),
+                token: token_of(position),
             }),
             Some(Outcome::TooLarge) => Err(Fault::new(
                 Kind::Invalid,
@@ -238,9 +241,4 @@ fn tool_call_answer(id: String, answer: Answer) -> Result<wire::ToolCallAnswer, 
         answer: Some(answer),
         token,
     })
-}
-
-/// An agent, as a request names it.
-pub(super) fn agent_id(see: &mut Fields<'_>, name: &'static str, value: String) -> Option<AgentId> {
-    see.optional_id(name, value, AgentId::parse)
 }

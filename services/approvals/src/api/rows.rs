@@ -37,7 +37,10 @@ pub(super) struct ApprovalRow {
 impl ApprovalRow {
     pub(super) fn to_wire(&self) -> wire::Approval {
         let status = self.status.parse::<Status>().ok();
-        let severity = self.severity.as_ref().and_then(|one| one.parse::<Severity>().ok());
+        let severity = self
+            .severity
+            .as_ref()
+            .and_then(|one| one.parse::<Severity>().ok());
         wire::Approval {
             approval_id: self.approval_id.to_string(),
             run_id: self.run_id.clone(),

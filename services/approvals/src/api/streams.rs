@@ -222,7 +222,9 @@ impl Api {
             reason: "RESUME_TOKEN_INVALID".into(),
             ..fault
         })?;
-        let view = self.read(going.scope, &ReadOptions::default(), None).await?;
+        let view = self
+            .read(going.scope, &ReadOptions::default(), None)
+            .await?;
         let place = match place {
             Some(place) => place.into_iter().collect(),
             None => ends(&view.snapshot.cursors),
@@ -305,7 +307,8 @@ struct Watching {
 fn ends(cursors: &Cursors) -> BTreeMap<u32, u64> {
     let of_runs = |(partition, _): &(&Partition, _)| partition.family == Family::Run;
     let ends = cursors.iter().filter(of_runs);
-    ends.map(|(partition, cursor)| (partition.number, cursor.next_offset)).collect()
+    ends.map(|(partition, cursor)| (partition.number, cursor.next_offset))
+        .collect()
 }
 
 impl Watching {
@@ -338,7 +341,9 @@ impl Watching {
     /// Reads what lies behind the place, partition by partition.
     async fn round(&mut self) -> Result<(), Fault> {
         let api = self.going.api.clone();
-        let mut view = api.read(self.going.scope, &ReadOptions::default(), None).await?;
+        let mut view = api
+            .read(self.going.scope, &ReadOptions::default(), None)
+            .await?;
         let cursors = view.snapshot.cursors.clone();
         let mut more = false;
         for (partition, end) in ends(&cursors) {
@@ -388,7 +393,10 @@ async fn changes(
         .map_err(database)?;
     let change = |row: &sqlx::postgres::PgRow| {
         let offset: i64 = row.try_get("log_offset")?;
-        Ok((u64::try_from(offset).unwrap_or_default(), ApprovalRow::from_row(row)?))
+        Ok((
+            u64::try_from(offset).unwrap_or_default(),
+            ApprovalRow::from_row(row)?,
+        ))
     };
     rows.iter()
         .map(change)
