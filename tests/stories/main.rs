@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "a story that is not true is a panic")]
 
 mod access;
+mod approvals;
 mod bad_input;
 mod bad_log;
 mod dead_letters;

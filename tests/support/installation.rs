@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use runledger_service::client::{Options, connect_lazy};
+use runledger_service::client::{Connection, Options, connect_lazy};
 use runledger_testkit::{Database, Stack, eventually, topic_prefix};
 use tempfile::TempDir;
 use tonic_health::pb::HealthCheckRequest;
@@ -20,6 +20,8 @@ pub enum Kind {
     Directory,
     Projector,
     Api,
+    Decider,
+    Approvals,
 }
 
 impl Kind {
@@ -29,6 +31,8 @@ impl Kind {
             Self::Directory => &["directory"],
             Self::Projector => &["runs", "projector"],
             Self::Api => &["runs", "api"],
+            Self::Decider => &["approvals", "decider"],
+            Self::Approvals => &["approvals", "api"],
         }
     }
 }
@@ -96,6 +100,28 @@ impl Installation {
         installation
     }
 
+    /// Starts the roles of governed calls: so many deciders, and apis.
+    pub async fn govern(&mut self, deciders: u32, apis: u32) {
+        for number in 0..deciders {
+            self.run(Kind::Decider, number);
+        }
+        for number in 0..apis {
+            self.run(Kind::Approvals, number);
+        }
+        for number in 0..apis {
+            self.serves(Kind::Approvals, number).await;
+        }
+    }
+
+    /// A connection to a process of a role, with this key.
+    pub fn connection(&self, kind: Kind, number: u32, key: &str) -> Connection {
+        let options = Options {
+            connect_timeout: Duration::from_secs(2),
+            ..Options::new(self.url(kind, number), Some(key.to_owned().into()))
+        };
+        connect_lazy(&options).expect("an address")
+    }
+
     /// Starts a process of a role; `number` tells it from others of the same role, and keeps its
     /// port and its name in the group over restarts.
     pub fn run(&mut self, kind: Kind, number: u32) {
@@ -104,6 +130,10 @@ impl Installation {
         if kind == Kind::Projector {
             environment.push(("RUNLEDGER_PROJECTION__NAME".into(), self.projection()));
             environment.push(("RUNLEDGER_PROJECTION__INSTANCE".into(), number.to_string()));
+        } else if kind == Kind::Decider {
+            let name = format!("{}.approvals", self.prefix);
+            environment.push(("RUNLEDGER_BOOKS__NAME".into(), name));
+            environment.push(("RUNLEDGER_BOOKS__INSTANCE".into(), number.to_string()));
         } else {
             environment.push((
                 "RUNLEDGER_SERVER__LISTEN".into(),
@@ -255,6 +285,8 @@ fn user(kind: Kind) -> &'static str {
         Kind::Directory => "runledger_directory",
         Kind::Projector => "runledger_runs_writer",
         Kind::Api => "runledger_runs_reader",
+        Kind::Decider => "runledger_approvals_writer",
+        Kind::Approvals => "runledger_approvals_reader",
     }
 }
 
