@@ -210,3 +210,6 @@ pub struct Changed {
     /// As it is from here on.
     pub policy: Policy,
 }
+
+#[cfg(test)]
+mod tests;
