@@ -40,11 +40,18 @@ fn main() -> ExitCode {
     }
     let [mine, whole, bare] = [mine, whole, bare].map(median);
     let ratio = mine.as_secs_f64() / whole.as_secs_f64();
-    println!("{} rules, {} calls, medians of {ROUNDS} rounds that take turns", ours.len(), calls.len());
+    println!(
+        "{} rules, {} calls, medians of {ROUNDS} rounds that take turns",
+        ours.len(),
+        calls.len()
+    );
     println!("runledger, arguments as text       {mine:>10.2?} a call");
     println!("cedar-policy, arguments as text    {whole:>10.2?} a call");
     println!("cedar-policy, request made before  {bare:>10.2?} a call");
-    println!("ratio {ratio:.3}, to a request made before {:.3}", mine.as_secs_f64() / bare.as_secs_f64());
+    println!(
+        "ratio {ratio:.3}, to a request made before {:.3}",
+        mine.as_secs_f64() / bare.as_secs_f64()
+    );
     if ratio <= RATIO_MAX {
         ExitCode::SUCCESS
     } else {

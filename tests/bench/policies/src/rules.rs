@@ -40,8 +40,14 @@ fn all() -> Vec<Rule> {
             cedar: format!("context.arguments has payment && [\"voucher_{number}\", \"gift_card\"].contains(context.arguments.payment.method) && context.arguments.payment.amount >= {amount}"),
         });
         rules.push(Rule {
-            conditions: vec![condition("arguments.path", Operator::Contains, &format!("\"secret{number}\""))],
-            cedar: format!("context.arguments has path && context.arguments.path like \"*secret{number}*\""),
+            conditions: vec![condition(
+                "arguments.path",
+                Operator::Contains,
+                &format!("\"secret{number}\""),
+            )],
+            cedar: format!(
+                "context.arguments has path && context.arguments.path like \"*secret{number}*\""
+            ),
         });
         rules.push(Rule {
             conditions: vec![
@@ -88,7 +94,12 @@ pub fn ours() -> Vec<Policy> {
 pub fn theirs() -> cedar_policy::PolicySet {
     let mut text = String::new();
     for rule in all() {
-        writeln!(text, "permit(principal, action, resource) when {{ {} }};", rule.cedar).expect("a text");
+        writeln!(
+            text,
+            "permit(principal, action, resource) when {{ {} }};",
+            rule.cedar
+        )
+        .expect("a text");
     }
     text.parse().expect("policies of Cedar")
 }
