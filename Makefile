@@ -11,7 +11,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status demo test check proof bench clean lint fmt schema proto-lint \
+.PHONY: help setup up down status demo test check proof bench bench-policies clean lint fmt schema proto-lint \
         proto-breaking proto-release
 
 help: ## show this list
@@ -87,6 +87,9 @@ FIGURES ?= all
 bench: setup ## the figures of this machine; FIGURES=load or rebuild: a part of them
 	cargo build --locked --release --bin runledger
 	@deploy/dev/bench $(FIGURES)
+
+bench-policies: ## fifty policies on one call, beside cedar-policy
+	cd tests/bench/policies && cargo run --locked --release
 
 clean: ## stop both stacks; delete their data, the fetched tools and what was built
 	@$(STACKS) wipe dev

@@ -1,5 +1,6 @@
 //! Everything that reads bytes of strangers, each with what it may hold for what it is given.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use allocation_counter::opt_out;
@@ -9,6 +10,10 @@ use prost::{Message, Name};
 use runledger_domain::ids::{RecordId, RunId};
 use runledger_domain::json::Json;
 use runledger_domain::log::{Family, Stream};
+use runledger_domain::policy::{
+    Action, Condition, Operator, Policy, PolicySet, Spec, Subject, When, check,
+};
+use runledger_domain::run::Limits;
 use runledger_domain::scope::Scope;
 use runledger_eventlog::token::Token;
 use runledger_proto::decode::fields::Path;
@@ -80,6 +85,20 @@ const fn batch(name: &'static str, read: fn(&[u8])) -> Parser {
     }
 }
 
+/// What a policy may hold once it is compiled: of patterns each a quarter of a mebibyte, twice over
+/// while it is made.
+const COMPILED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Something that is compiled.
+const fn compiler(name: &'static str, read: fn(&[u8])) -> Parser {
+    Parser {
+        name,
+        read,
+        multiple: 96,
+        base: COMPILED_BYTES_MAX,
+    }
+}
+
 pub(crate) const PARSERS: &[Parser] = &[
     parser("canonical JSON", 32, json),
     parser("record", 4, record),
@@ -95,6 +114,17 @@ pub(crate) const PARSERS: &[Parser] = &[
     batch("batch of tool call facts", tool_call_facts),
     batch("batch of schedule facts", schedule_facts),
     batch("batch of message facts", message_facts),
+    compiler("field of a condition", policy_field),
+    compiler("value of a condition", policy_value),
+    compiler("expression", policy_expression),
+    Parser {
+        base: 256 * 1024,
+        ..parser("arguments under policies", 96, policy_arguments)
+    },
+    Parser {
+        base: COMPILED_BYTES_MAX,
+        ..parser("policy", 96, policy)
+    },
 ];
 
 /// What a text parser is given of bytes that are not UTF-8: those up to there.
@@ -129,6 +159,9 @@ fn genesis(bytes: &[u8]) {
 fn payload(bytes: &[u8]) {
     for type_name in types::ALL {
         let _either = black_box(decode::payload(type_name, bytes));
+        let _either = black_box(decode::stored_policy_command(type_name, bytes));
+        let _either = black_box(decode::stored_policy_changed(type_name, bytes));
+        let _either = black_box(decode::stored_rejection(type_name, bytes));
     }
 }
 
@@ -279,4 +312,106 @@ fn message_facts(bytes: &[u8]) {
         |request: MessageIngestServiceAppendRequest| request.facts,
         parse,
     );
+}
+
+fn of(when: When) -> Policy {
+    Policy {
+        id: "p".parse().expect("an id"),
+        version: 1,
+        spec: Spec {
+            name: "p".into(),
+            description: String::new(),
+            when,
+            action: Action::Block,
+            approval: None,
+            severity: None,
+            limits: Limits::default(),
+            disabled: false,
+        },
+        created: None,
+        updated: None,
+        deleted: false,
+    }
+}
+
+/// Checks a policy and puts it to a call. What passes the check has no error of its own making.
+fn put(when: When, arguments: &Json) {
+    let policy = of(when);
+    let faults = check(&policy.spec);
+    let set = PolicySet::compile([&policy]);
+    let judged = set.judge(&Subject {
+        tool: &"tool".parse().expect("a name"),
+        agent: &"agent".parse().expect("an id"),
+        action_hint: "",
+        run: &"run".parse().expect("an id"),
+        model: "",
+        arguments: Some(arguments),
+        labels: &BTreeMap::new(),
+    });
+    let conditions = matches!(policy.spec.when, When::Conditions(_));
+    if conditions && faults.is_empty() {
+        let errors = judged.matches.iter().filter_map(|one| one.error.as_deref());
+        let own = errors.filter(|error| *error != "the arguments cannot be read");
+        assert_eq!(own.count(), 0);
+    }
+    drop(black_box(judged));
+}
+
+fn small() -> Json {
+    Json::from_stored(r#"{"a":[1,{"b":"c"}]}"#.into())
+}
+
+fn policy_field(bytes: &[u8]) {
+    let condition = Condition {
+        field: text(bytes).into(),
+        operator: Operator::Exists,
+        value: Json::from_stored("true".into()),
+    };
+    put(When::Conditions(vec![condition]), &small());
+}
+
+fn policy_value(bytes: &[u8]) {
+    let text = text(bytes);
+    // As it may lie in a log, and as the content of a text: a pattern.
+    let mut quoted = String::new();
+    opt_out(|| quoted = Value::from(text).to_string());
+    for value in [text, &quoted] {
+        for operator in Operator::ALL {
+            let condition = Condition {
+                field: "arguments.a".into(),
+                operator: *operator,
+                value: Json::from_stored(value.into()),
+            };
+            put(When::Conditions(vec![condition]), &small());
+        }
+    }
+}
+
+fn policy_expression(bytes: &[u8]) {
+    put(When::Cel(text(bytes).into()), &small());
+}
+
+fn policy_arguments(bytes: &[u8]) {
+    let arguments = Json::from_stored(text(bytes).into());
+    let condition = |field: &str, operator, value: &str| Condition {
+        field: field.into(),
+        operator,
+        value: Json::from_stored(value.into()),
+    };
+    let conditions = vec![
+        condition("arguments.a", Operator::NotEquals, "9007199254740993"),
+        condition("arguments.a", Operator::NotIn, r#"[{"b":1e300}]"#),
+        condition("arguments.b", Operator::Gt, "1"),
+    ];
+    put(When::Conditions(conditions), &arguments);
+}
+
+/// A policy as a caller sends it.
+fn policy(bytes: &[u8]) {
+    let Ok(wire) = runledger_proto::policy::v1::PolicySpec::decode(bytes) else {
+        return;
+    };
+    if let Ok(spec) = decode::policy(wire, Path::ROOT) {
+        put(spec.when, &small());
+    }
 }

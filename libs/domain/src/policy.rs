@@ -223,3 +223,6 @@ pub struct Changed {
     /// As it is from here on.
     pub policy: Policy,
 }
+
+#[cfg(test)]
+mod tests;

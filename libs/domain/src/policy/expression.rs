@@ -61,6 +61,10 @@ impl Expression {
         if text.len() > EXPRESSION_BYTES_MAX {
             return Err(InvalidCel::TooLong);
         }
+        // Before anything goes down into them; inside a text they count too, which does no harm.
+        if nesting(text) > DEPTH_MAX {
+            return Err(InvalidCel::Refused(Refused::Depth));
+        }
         let tree = parse(text)?;
         let reads = shape::check(&tree).map_err(InvalidCel::Refused)?;
         Ok(Self {
@@ -95,6 +99,19 @@ impl Expression {
         }));
         evaluated.unwrap_or_else(|_| Err("the expression cannot be evaluated".into()))
     }
+}
+
+fn nesting(text: &str) -> u16 {
+    let (mut now, mut most) = (0_u16, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => now = now.saturating_add(1),
+            b')' | b']' | b'}' => now = now.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(now);
+    }
+    most
 }
 
 fn parse(text: &str) -> Result<IdedExpr, InvalidCel> {

@@ -125,6 +125,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Whether the message comes from the log, whose limits may have been others.
+    pub fn is_stored(&self) -> bool {
+        self.stored
+    }
+
     /// Notes a fault of a field.
     pub fn fault(
         &mut self,

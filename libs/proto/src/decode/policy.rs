@@ -78,7 +78,7 @@ fn spec(wire: wire::PolicySpec, see: &mut Fields<'_>) -> Option<Spec> {
 }
 
 fn conditions(wire: wire::Conditions, see: &mut Fields<'_>) -> Option<Vec<Condition>> {
-    if wire.all.len() > CONDITIONS_MAX {
+    if wire.all.len() > CONDITIONS_MAX && !see.is_stored() {
         let why = format_args!("must have at most {CONDITIONS_MAX} conditions");
         see.fault("all", reason::TOO_MANY, why);
         return None;
@@ -131,7 +131,7 @@ pub(super) fn approvers(wire: wire::ApproverSet, see: &mut Fields<'_>) -> Option
         ("roles", wire.roles.len()),
         ("principals", wire.principals.len()),
     ] {
-        if count > ENTRIES_MAX {
+        if count > ENTRIES_MAX && !see.is_stored() {
             let why = format_args!("must have at most {ENTRIES_MAX} entries");
             see.fault(name, reason::TOO_MANY, why);
             return None;

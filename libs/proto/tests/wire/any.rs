@@ -32,7 +32,7 @@ fn any_moment() -> impl Strategy<Value = Timestamp> {
     (-62_135_596_800_000_000_i64..253_402_300_800_000_000).prop_map(moment)
 }
 
-fn any_json() -> impl Strategy<Value = Json> {
+pub(crate) fn any_json() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![
         Just("null".to_owned()),
         any::<i64>().prop_map(|number| number.to_string()),

@@ -1,5 +1,6 @@
 //! What callers may get wrong: the field, the stable reason, and all of them at once.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use runledger_domain::Fact;
@@ -47,25 +48,28 @@ fn parse(fact: run_fact::Fact) -> Result<Reported, Vec<Violation>> {
     decode::run_fact(fact, &bounds(), Path::ROOT.field("facts").item(3))
 }
 
-fn of_started(change: impl FnOnce(&mut RunStarted)) -> Vec<(String, String)> {
+fn of_started(change: impl FnOnce(&mut RunStarted)) -> Vec<(String, &'static str)> {
     let mut fact = started();
     change(&mut fact);
     faults(parse(run_fact::Fact::RunStarted(fact)))
 }
 
-fn faults(result: Result<Reported, Vec<Violation>>) -> Vec<(String, String)> {
+fn faults(result: Result<Reported, Vec<Violation>>) -> Vec<(String, &'static str)> {
     result
         .map_or_else(|faults| faults, |_| Vec::new())
         .into_iter()
-        .map(|fault| (fault.field, fault.reason.into_owned()))
+        .map(|fault| match fault.reason {
+            Cow::Borrowed(reason) => (fault.field, reason),
+            Cow::Owned(reason) => panic!("{reason} was made up"),
+        })
         .collect()
 }
 
 #[track_caller]
-fn expect(found: Vec<(String, String)>, expected: &[(&str, &str)]) {
+fn expect(found: Vec<(String, &'static str)>, expected: &[(&str, &str)]) {
     let found: Vec<_> = found
         .iter()
-        .map(|(field, reason)| (field.as_str(), reason.as_str()))
+        .map(|(field, reason)| (field.as_str(), *reason))
         .collect();
     assert_eq!(found, expected);
 }

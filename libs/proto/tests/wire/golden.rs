@@ -19,7 +19,10 @@ use runledger_proto::decode::{self, Stored};
 use runledger_proto::{DESCRIPTORS, encode, types};
 use uuid::Uuid;
 
-use crate::samples::{facts, moment, record, record_of_skipped, skipped};
+use crate::samples::{
+    facts, moment, policy_changed, policy_commands, record, record_of_skipped, records_of_policies,
+    rejection, skipped,
+};
 
 /// Type, bytes, and what they must decode to, as this version writes them.
 fn samples() -> Vec<(String, Vec<u8>, Stored)> {
@@ -33,7 +36,10 @@ fn samples() -> Vec<(String, Vec<u8>, Stored)> {
     let bytes = encode::genesis(&genesis, moment(1_767_225_600_123_456));
     let mut samples = vec![(types::GENESIS.to_owned(), bytes, Stored::Genesis(genesis))];
     let records = facts().iter().map(record).collect::<Vec<_>>();
-    for record in records.into_iter().chain([record_of_skipped()]) {
+    let others = [record_of_skipped()]
+        .into_iter()
+        .chain(records_of_policies());
+    for record in records.into_iter().chain(others) {
         samples.push((
             record.type_name.to_string(),
             encode::record(record.clone()),
@@ -128,12 +134,45 @@ fn what_this_version_writes_it_reads() {
             };
             assert_eq!(decode::skipped(record).unwrap(), Some(skipped()));
             assert_eq!(decode::fact(record).unwrap(), None);
+        } else if let Stored::Record(record) = &stored
+            && said_of_policies(record).is_some()
+        {
+            assert_eq!(decode::fact(record).unwrap(), None);
         } else if let Stored::Record(record) = &stored {
             let fact = decode::fact(record).unwrap().unwrap();
             assert_eq!(encode::payload(&fact).1, record.payload, "{type_name}");
         }
         assert_eq!(stored, meaning, "{type_name}");
     }
+}
+
+/// What a record says of policies, or of the refusal of a command.
+fn said_of_policies(record: &Record) -> Option<String> {
+    let (type_name, bytes) = (&*record.type_name, &*record.payload);
+    let command = decode::stored_policy_command(type_name, bytes).expect("a command");
+    let changed = decode::stored_policy_changed(type_name, bytes).expect("a change");
+    let rejected = decode::stored_rejection(type_name, bytes).expect("a refusal");
+    command
+        .map(|command| format!("{command:#?}"))
+        .or_else(|| changed.map(|changed| format!("{changed:#?}")))
+        .or_else(|| rejected.map(|rejected| format!("{rejected:#?}")))
+}
+
+#[test]
+fn what_is_said_of_policies_comes_back_as_it_was_stored() {
+    for command in policy_commands() {
+        let (type_name, bytes) = encode::policy_command(&command);
+        let read = decode::stored_policy_command(type_name, &bytes).unwrap();
+        assert_eq!(read, Some(command));
+        let other = decode::stored_policy_changed(type_name, &bytes).unwrap();
+        assert_eq!(other, None);
+    }
+    let (type_name, bytes) = encode::policy_changed(&policy_changed());
+    let read = decode::stored_policy_changed(type_name, &bytes).unwrap();
+    assert_eq!(read, Some(policy_changed()));
+    let (type_name, bytes) = encode::rejected(&rejection(), types::UPDATE_POLICY);
+    let read = decode::stored_rejection(type_name, &bytes).unwrap();
+    assert_eq!(read, Some((rejection(), types::UPDATE_POLICY.into())));
 }
 
 #[test]
@@ -167,6 +206,9 @@ fn reading(golden: &Golden) -> String {
                 let skipped = decode::skipped(&record).expect(&golden.name);
                 let skipped = skipped.expect("a skip, as ever since it was written");
                 return format!("{}\n{skipped:#?}\n", envelope(record));
+            }
+            if let Some(said) = said_of_policies(&record) {
+                return format!("{}\n{said}\n", envelope(record));
             }
             let fact = decode::fact(&record).expect(&golden.name);
             let fact = fact.expect("a fact, as ever since it was written");
@@ -315,9 +357,16 @@ fn every_fact_that_the_protos_know_is_a_type_and_every_type_is_in_the_protos() {
         "facts that are no type: {forgotten:?}"
     );
     let others: Vec<_> = known.difference(&facts).collect();
-    assert_eq!(
-        others,
-        [types::GENESIS, types::RECORD_SKIPPED],
-        "all others are facts of a family"
-    );
+    let meant = BTreeSet::from([
+        types::GENESIS,
+        types::COMMAND_REJECTED,
+        types::RECORD_SKIPPED,
+        types::CREATE_POLICY,
+        types::UPDATE_POLICY,
+        types::SET_POLICY_ENABLED,
+        types::DELETE_POLICY,
+        types::POLICY_CHANGED,
+    ]);
+    let meant: Vec<&str> = meant.into_iter().collect();
+    assert_eq!(others, meant, "all others are facts of a family");
 }

@@ -3,5 +3,6 @@
 mod any;
 mod faults;
 mod golden;
+mod policies;
 mod round_trip;
 mod samples;

@@ -5,15 +5,21 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use runledger_domain::Fact;
+use runledger_domain::decision::{Rejection, RejectionKind};
+use runledger_domain::fault::Violation;
 use runledger_domain::ids::{Incarnation, InvalidId, PrincipalId, RecordId, RunId, TenantId};
 use runledger_domain::json::Json;
 use runledger_domain::log::{Cause, Family, Kind, Partition, Position, Record, Skipped, Stream};
 use runledger_domain::message::{self, Content, SenderRole};
+use runledger_domain::policy::{
+    Action, ApprovalRule, ApproverSet, Change, Changed, Changing, Command, Condition, Operator,
+    Policy, Severity, Spec, When,
+};
 use runledger_domain::run::{self, AgentContext, Limits, ToolResult};
 use runledger_domain::schedule::{self, OccurrenceStatus};
 use runledger_domain::scope::{Actor, Mode, PrincipalKind, Role, Scope};
 use runledger_domain::time::Timestamp;
-use runledger_proto::encode;
+use runledger_proto::{encode, types};
 use uuid::Uuid;
 
 pub(crate) fn moment(micros: i64) -> Timestamp {
@@ -186,6 +192,128 @@ pub(crate) fn skipped() -> Skipped {
 pub(crate) fn record_of_skipped() -> Record {
     let (type_name, payload) = encode::skipped(&skipped());
     carry(Stream::run(&run_id()), type_name, payload)
+}
+
+/// A policy with every field set.
+pub(crate) fn policy_spec() -> Spec {
+    let condition = |field: &str, operator, value| Condition {
+        field: field.into(),
+        operator,
+        value: json(value),
+    };
+    Spec {
+        name: "Dear bookings – ask first".into(),
+        description: "above 400 a person decides".into(),
+        when: When::Conditions(vec![
+            condition("tool", Operator::Matches, r#""^book""#),
+            condition("arguments.payment.amount", Operator::Gt, "400.5"),
+        ]),
+        action: Action::RequireApproval,
+        approval: Some(ApprovalRule {
+            quorum: 2,
+            approvers: ApproverSet {
+                roles: [Role::Admin, Role::Reviewer].into(),
+                principals: [PrincipalId::new(Uuid::from_u128(11))].into(),
+            },
+            requester_may_approve: true,
+            time_to_decide: Duration::from_secs(3_600),
+            time_to_use: Duration::from_micros(90_000_001),
+        }),
+        severity: Some(Severity::Critical),
+        limits: Limits {
+            tool_calls: Some(7),
+            calls_of_one_tool: Some(5),
+            duration: Some(Duration::from_secs(9)),
+            blocked_calls: Some(3),
+        },
+        disabled: true,
+    }
+}
+
+/// A command of every type about policies, with every field set.
+pub(crate) fn policy_commands() -> Vec<Command> {
+    let policy = || id("dear-bookings");
+    let expected_version = Some(3);
+    let by_expression = Spec {
+        when: When::Cel("arguments.payment.amount > 400".into()),
+        ..policy_spec()
+    };
+    vec![
+        Command::Create {
+            id: policy(),
+            spec: policy_spec(),
+        },
+        Command::Update {
+            id: policy(),
+            spec: by_expression,
+            expected_version,
+        },
+        Command::SetEnabled {
+            id: policy(),
+            enabled: true,
+            expected_version,
+        },
+        Command::Delete {
+            id: policy(),
+            expected_version,
+        },
+    ]
+}
+
+/// The decision that a policy was changed, with every field set.
+pub(crate) fn policy_changed() -> Changed {
+    let by = Actor {
+        principal: PrincipalId::new(Uuid::from_u128(9)),
+        kind: PrincipalKind::User,
+        role: Role::Admin,
+    };
+    let change = |micros| {
+        let at = moment(micros);
+        Some(Change { at, by })
+    };
+    Changed {
+        changing: Changing::Deleted,
+        policy: Policy {
+            id: id("dear-bookings"),
+            version: 4,
+            spec: policy_spec(),
+            created: change(1_767_225_600_123_456),
+            updated: change(1_767_225_601_123_456),
+            deleted: true,
+        },
+    }
+}
+
+/// The refusal of a command, with every field set.
+pub(crate) fn rejection() -> Rejection {
+    Rejection {
+        kind: RejectionKind::Invalid,
+        reason: "INVALID_FIELDS".into(),
+        message: "spec.name: must be given".into(),
+        violations: vec![Violation {
+            field: "spec.name".into(),
+            reason: "REQUIRED".into(),
+            description: "must be given".into(),
+        }],
+    }
+}
+
+/// The records that carry what is said of policies, in their stream.
+pub(crate) fn records_of_policies() -> Vec<Record> {
+    let of = |kind, (type_name, payload)| Record {
+        kind,
+        ..carry(Stream::policies(), type_name, payload)
+    };
+    let commands = policy_commands();
+    let commands = commands.iter().map(encode::policy_command);
+    let rejected = encode::rejected(&rejection(), types::CREATE_POLICY);
+    commands
+        .map(|command| of(Kind::Command, command))
+        .chain([
+            of(Kind::Decision, encode::policy_changed(&policy_changed())),
+            of(Kind::Decision, rejected),
+        ])
+        .collect()
 }
 
 /// The record that carries `fact`: always the same.
