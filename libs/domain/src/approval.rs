@@ -1,6 +1,11 @@
 //! Governed tool calls: what agents ask, what approvers say, and what becomes of it.
+//!
+//! [`decide`] judges a command, [`due`] says what is owed without one, [`evolve`] takes in a decision
+//! and [`heed`] a fact. Nothing else changes what is known of a run or of a call.
 
-use crate::digest::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{self, Digest};
 use crate::ids::{AgentId, ApprovalId, ToolCallId};
 use crate::json::Json;
 use crate::policy::{ApproverSet, Match, Severity};
@@ -8,6 +13,17 @@ use crate::run;
 use crate::scope::{Actor, worded};
 use crate::time::Timestamp;
 use std::time::Duration;
+
+mod confirm;
+mod decide;
+mod request;
+mod state;
+#[cfg(test)]
+mod tests;
+mod vote;
+
+pub use decide::{Moment, decide};
+pub use state::{Call, Due, Held, Run, due, evolve, heed, next_due};
 
 worded! {
     /// What becomes of a call that an agent asks for.
@@ -71,7 +87,7 @@ pub enum Decision {
 }
 
 /// What approving a held call takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalTerms {
     pub quorum: u32,
     /// An approver must be in each of these.
@@ -134,4 +150,10 @@ pub struct ExecutionConfirmed {
     pub arguments_digest: Digest,
     pub actor: Actor,
     pub approval_id: Option<ApprovalId>,
+}
+
+/// The digest of a call's arguments: SHA-256 of their canonical text, of the empty text when there are
+/// none. What was approved and what is run are the same if and only if this is.
+pub fn digest_arguments(arguments: Option<&Json>) -> Digest {
+    digest::of(arguments.map_or("", Json::as_str).as_bytes())
 }

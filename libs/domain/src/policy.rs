@@ -45,7 +45,7 @@ pub enum When {
 }
 
 /// Who may approve. An agent never may.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ApproverSet {
     pub roles: BTreeSet<Role>,
     pub principals: BTreeSet<PrincipalId>,
