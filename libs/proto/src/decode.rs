@@ -11,6 +11,7 @@ use runledger_domain::time::{FUTURE_MAX, PAST_MAX, Timestamp, micros};
 
 use crate::{common, message, run, schedule};
 
+mod approval;
 pub mod fields;
 mod message_fact;
 mod run_fact;
@@ -18,6 +19,7 @@ mod schedule_fact;
 mod skip;
 mod stored;
 
+pub use approval::{stored_approval_command, stored_approval_decision};
 use fields::{Fields, Path, reason};
 pub use skip::{Skip, skip};
 pub use stored::{Error, Stored, fact, genesis, payload, record, skipped};

@@ -19,9 +19,12 @@ use uuid::Uuid;
 
 use crate::{common, log, message, run, schedule, types};
 
+mod approval;
 mod message_fact;
 mod run_fact;
 mod schedule_fact;
+
+pub use approval::{approval_command, approval_decision};
 
 /// The type name and the encoded payload of a fact, as they are stored.
 pub fn payload(fact: &Fact) -> (&'static str, Vec<u8>) {

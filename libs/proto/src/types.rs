@@ -23,4 +23,11 @@ types! {
     USAGE_RECORDED = "runledger.run.v1.UsageRecorded",
     OCCURRENCE_RECORDED = "runledger.schedule.v1.OccurrenceRecorded",
     MESSAGE_RECORDED = "runledger.message.v1.MessageRecorded",
+    REQUEST_TOOL_CALL = "runledger.approval.v1.RequestToolCall",
+    DECIDE_APPROVAL = "runledger.approval.v1.DecideApproval",
+    CONFIRM_EXECUTION = "runledger.approval.v1.ConfirmExecution",
+    TOOL_CALL_DECIDED = "runledger.approval.v1.ToolCallDecided",
+    APPROVAL_VOTED = "runledger.approval.v1.ApprovalVoted",
+    APPROVAL_CLOSED = "runledger.approval.v1.ApprovalClosed",
+    EXECUTION_CONFIRMED = "runledger.approval.v1.ExecutionConfirmed",
 }

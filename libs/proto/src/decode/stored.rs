@@ -247,7 +247,7 @@ fn read<M: Message + Default, F>(
     Ok(fact.filter(|_| violations.is_empty()).map(family))
 }
 
-fn message<M: Message + Default>(type_name: &str, bytes: &[u8]) -> Result<M, Error> {
+pub(super) fn message<M: Message + Default>(type_name: &str, bytes: &[u8]) -> Result<M, Error> {
     M::decode(bytes).map_err(|source| Error::Decode {
         type_name: type_name.into(),
         source,

@@ -1,5 +1,6 @@
 //! What callers may get wrong: the field, the stable reason, and all of them at once.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use runledger_domain::Fact;
@@ -57,7 +58,10 @@ fn faults(result: Result<Reported, Vec<Violation>>) -> Vec<(String, &'static str
     result
         .map_or_else(|faults| faults, |_| Vec::new())
         .into_iter()
-        .map(|fault| (fault.field, fault.reason))
+        .map(|fault| match fault.reason {
+            Cow::Borrowed(reason) => (fault.field, reason),
+            Cow::Owned(reason) => panic!("{reason} was made up"),
+        })
         .collect()
 }
 

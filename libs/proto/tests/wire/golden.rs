@@ -19,6 +19,7 @@ use runledger_proto::decode::{self, Stored};
 use runledger_proto::{DESCRIPTORS, encode, types};
 use uuid::Uuid;
 
+use crate::approval;
 use crate::samples::{facts, moment, record, record_of_skipped, skipped};
 
 /// Type, bytes, and what they must decode to, as this version writes them.
@@ -33,7 +34,11 @@ fn samples() -> Vec<(String, Vec<u8>, Stored)> {
     let bytes = encode::genesis(&genesis, moment(1_767_225_600_123_456));
     let mut samples = vec![(types::GENESIS.to_owned(), bytes, Stored::Genesis(genesis))];
     let records = facts().iter().map(record).collect::<Vec<_>>();
-    for record in records.into_iter().chain([record_of_skipped()]) {
+    for record in records
+        .into_iter()
+        .chain([record_of_skipped()])
+        .chain(approval::records())
+    {
         samples.push((
             record.type_name.to_string(),
             encode::record(record.clone()),
@@ -128,7 +133,9 @@ fn what_this_version_writes_it_reads() {
             };
             assert_eq!(decode::skipped(record).unwrap(), Some(skipped()));
             assert_eq!(decode::fact(record).unwrap(), None);
-        } else if let Stored::Record(record) = &stored {
+        } else if let Stored::Record(record) = &stored
+            && approval::reading(record).is_none()
+        {
             let fact = decode::fact(record).unwrap().unwrap();
             assert_eq!(encode::payload(&fact).1, record.payload, "{type_name}");
         }
@@ -167,6 +174,9 @@ fn reading(golden: &Golden) -> String {
                 let skipped = decode::skipped(&record).expect(&golden.name);
                 let skipped = skipped.expect("a skip, as ever since it was written");
                 return format!("{}\n{skipped:#?}\n", envelope(record));
+            }
+            if let Some(reading) = approval::reading(&record) {
+                return format!("{}\n{reading}", envelope(record));
             }
             let fact = decode::fact(&record).expect(&golden.name);
             let fact = fact.expect("a fact, as ever since it was written");
@@ -315,9 +325,17 @@ fn every_fact_that_the_protos_know_is_a_type_and_every_type_is_in_the_protos() {
         "facts that are no type: {forgotten:?}"
     );
     let others: Vec<_> = known.difference(&facts).collect();
+    let others: Vec<_> = others
+        .into_iter()
+        .filter(|name| !name.starts_with("runledger.approval."))
+        .collect();
     assert_eq!(
         others,
-        [types::GENESIS, types::RECORD_SKIPPED],
+        [
+            types::COMMAND_REJECTED,
+            types::GENESIS,
+            types::RECORD_SKIPPED
+        ],
         "all others are facts of a family"
     );
 }
