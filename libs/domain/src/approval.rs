@@ -1,6 +1,7 @@
 //! Governed tool calls: what agents ask, what approvers say, and what becomes of it.
-
-use std::time::Duration;
+//!
+//! [`decide`] judges a command, [`due`] says what is owed without one, [`evolve`] takes in a decision
+//! and [`heed`] a fact. Nothing else changes what is known of a run or of a call.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,22 +12,20 @@ use crate::policy::{ApproverSet, Match, Severity};
 use crate::run;
 use crate::scope::{Actor, worded};
 use crate::time::Timestamp;
+use std::time::Duration;
 
+mod confirm;
 mod decide;
-mod fold;
+mod kept;
+mod request;
 mod state;
 #[cfg(test)]
 mod tests;
+mod vote;
 
 pub use decide::{Moment, decide};
-pub use fold::{Due, due, evolve, heed, heeds, next_due};
-pub use state::{Call, InvalidState, Run};
-
-/// The digest by which arguments are approved: of their canonical text, which is empty where there
-/// are none.
-pub fn digest_arguments(arguments: Option<&Json>) -> Digest {
-    digest::of(arguments.map_or("", Json::as_str).as_bytes())
-}
+pub use kept::InvalidState;
+pub use state::{Call, Due, Held, Run, due, evolve, heed, heeds, next_due};
 
 worded! {
     /// What becomes of a call that an agent asks for.
@@ -176,4 +175,10 @@ pub struct ExecutionConfirmed {
     pub arguments_digest: Digest,
     pub actor: Actor,
     pub approval_id: Option<ApprovalId>,
+}
+
+/// The digest of a call's arguments: SHA-256 of their canonical text, of the empty text when there are
+/// none. What was approved and what is run are the same if and only if this is.
+pub fn digest_arguments(arguments: Option<&Json>) -> Digest {
+    digest::of(arguments.map_or("", Json::as_str).as_bytes())
 }

@@ -7,13 +7,16 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Deepest nesting of arrays and objects.
 pub const DEPTH_MAX: usize = 64;
 /// Longest number, in characters.
 pub const NUMBER_CHARS_MAX: usize = 128;
 
-/// JSON text in canonical form.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// JSON text in canonical form. Kept as a text, and taken for canonical when it is read back.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Json(Box<str>);
 
 impl Json {

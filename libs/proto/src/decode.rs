@@ -21,7 +21,7 @@ mod schedule_fact;
 mod skip;
 mod stored;
 
-pub use approval::{digest, stored_approval_command, stored_approval_decision, tool_call_request};
+pub use approval::{stored_approval_command, stored_approval_decision, tool_call_request};
 use fields::{Fields, Path, reason};
 pub use policy::{policy, stored_policy_book, stored_policy_changed, stored_policy_command};
 pub use rejection::stored_rejection;

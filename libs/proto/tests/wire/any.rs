@@ -20,15 +20,16 @@ use uuid::Uuid;
 
 use crate::samples::{id, json, moment, record};
 
-fn any_id<T: std::str::FromStr<Err = InvalidId> + std::fmt::Debug>() -> impl Strategy<Value = T> {
+pub(crate) fn any_id<T: std::str::FromStr<Err = InvalidId> + std::fmt::Debug>()
+-> impl Strategy<Value = T> {
     "[!-~]{1,128}".prop_map(|text| id(&text))
 }
 
-fn any_text() -> impl Strategy<Value = String> {
+pub(crate) fn any_text() -> impl Strategy<Value = String> {
     "[^\0]{0,60}"
 }
 
-fn any_moment() -> impl Strategy<Value = Timestamp> {
+pub(crate) fn any_moment() -> impl Strategy<Value = Timestamp> {
     (-62_135_596_800_000_000_i64..253_402_300_800_000_000).prop_map(moment)
 }
 
@@ -178,8 +179,8 @@ fn any_step() -> impl Strategy<Value = run::Fact> {
     prop_oneof![started, ended]
 }
 
-fn any_tool_call() -> impl Strategy<Value = run::Fact> {
-    let started = (
+pub(crate) fn any_tool_call_started() -> impl Strategy<Value = run::ToolCallStarted> {
+    (
         (any_id(), any_id(), option::of(any_id()), any_id()),
         (
             option::of(any_json()),
@@ -192,19 +193,21 @@ fn any_tool_call() -> impl Strategy<Value = run::Fact> {
             |(
                 (run_id, tool_call_id, step_id, tool),
                 (arguments, action_hint, reason, agent_context),
-            )| {
-                run::Fact::ToolCallStarted(run::ToolCallStarted {
-                    run_id,
-                    tool_call_id,
-                    step_id,
-                    tool,
-                    arguments,
-                    action_hint,
-                    reason,
-                    agent_context,
-                })
+            )| run::ToolCallStarted {
+                run_id,
+                tool_call_id,
+                step_id,
+                tool,
+                arguments,
+                action_hint,
+                reason,
+                agent_context,
             },
-        );
+        )
+}
+
+fn any_tool_call() -> impl Strategy<Value = run::Fact> {
+    let started = any_tool_call_started().prop_map(run::Fact::ToolCallStarted);
     let result = prop_oneof![
         any_json().prop_map(ToolResult::Json),
         (0..=i64::MAX as u64).prop_map(ToolResult::Chars),

@@ -19,6 +19,7 @@ use runledger_proto::decode::{self, Stored};
 use runledger_proto::{DESCRIPTORS, encode, types};
 use uuid::Uuid;
 
+use crate::approval;
 use crate::samples::{
     facts, moment, policy_changed, policy_commands, record, record_of_skipped, records_of_policies,
     rejection, skipped,
@@ -38,7 +39,8 @@ fn samples() -> Vec<(String, Vec<u8>, Stored)> {
     let records = facts().iter().map(record).collect::<Vec<_>>();
     let others = [record_of_skipped()]
         .into_iter()
-        .chain(records_of_policies());
+        .chain(records_of_policies())
+        .chain(approval::records());
     for record in records.into_iter().chain(others) {
         samples.push((
             record.type_name.to_string(),
@@ -138,7 +140,9 @@ fn what_this_version_writes_it_reads() {
             && said_of_policies(record).is_some()
         {
             assert_eq!(decode::fact(record).unwrap(), None);
-        } else if let Stored::Record(record) = &stored {
+        } else if let Stored::Record(record) = &stored
+            && approval::reading(record).is_none()
+        {
             let fact = decode::fact(record).unwrap().unwrap();
             assert_eq!(encode::payload(&fact).1, record.payload, "{type_name}");
         }
@@ -209,6 +213,9 @@ fn reading(golden: &Golden) -> String {
             }
             if let Some(said) = said_of_policies(&record) {
                 return format!("{}\n{said}\n", envelope(record));
+            }
+            if let Some(reading) = approval::reading(&record) {
+                return format!("{}\n{reading}", envelope(record));
             }
             let fact = decode::fact(&record).expect(&golden.name);
             let fact = fact.expect("a fact, as ever since it was written");
@@ -357,6 +364,10 @@ fn every_fact_that_the_protos_know_is_a_type_and_every_type_is_in_the_protos() {
         "facts that are no type: {forgotten:?}"
     );
     let others: Vec<_> = known.difference(&facts).collect();
+    let others: Vec<_> = others
+        .into_iter()
+        .filter(|name| !name.starts_with("runledger.approval."))
+        .collect();
     let meant = BTreeSet::from([
         types::GENESIS,
         types::COMMAND_REJECTED,

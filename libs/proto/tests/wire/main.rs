@@ -1,6 +1,7 @@
 //! The wire, checked from outside: faults, round trips, arbitrary bytes, and bytes of the past.
 
 mod any;
+mod approval;
 mod faults;
 mod golden;
 mod policies;

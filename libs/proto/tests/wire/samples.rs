@@ -190,8 +190,7 @@ pub(crate) fn skipped() -> Skipped {
 
 /// The record that carries it, in the stream of a run.
 pub(crate) fn record_of_skipped() -> Record {
-    let (type_name, payload) = encode::skipped(&skipped());
-    carry(Stream::run(&run_id()), type_name, payload)
+    carry(Stream::run(&run_id()), encode::skipped(&skipped()))
 }
 
 /// A policy with every field set.
@@ -318,11 +317,11 @@ pub(crate) fn records_of_policies() -> Vec<Record> {
 
 /// The record that carries `fact`: always the same.
 pub(crate) fn record(fact: &Fact) -> Record {
-    let (type_name, payload) = encode::payload(fact);
-    carry(fact.stream(), type_name, payload)
+    carry(fact.stream(), encode::payload(fact))
 }
 
-fn carry(stream: Stream, type_name: &str, payload: Vec<u8>) -> Record {
+/// A record of a type with this payload: always the same.
+pub(crate) fn carry(stream: Stream, (type_name, payload): (&str, Vec<u8>)) -> Record {
     let occurred_at = moment(1_767_225_600_123_456);
     let cause = Cause {
         stream: Some("conversation/c-1".into()),
