@@ -7,6 +7,7 @@ use runledger_service::status;
 use runledger_tests::{Installation, Tenant};
 use tonic::{Code, Status};
 
+mod contest;
 mod desk;
 
 use desk::{Desk, call, decided, new_id, on_tool};

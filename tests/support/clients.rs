@@ -105,6 +105,28 @@ impl Tenant {
         tenant
     }
 
+    /// Live keys of so many people who review.
+    ///
+    /// # Panics
+    /// When the directory refuses.
+    pub async fn reviewers(&self, installation: &Installation, count: usize) -> Vec<String> {
+        let mut directory = installation.clients(&installation.operator).directory;
+        let mut keys = Vec::with_capacity(count);
+        for number in 0..count {
+            let request = directory::CreatePrincipalRequest {
+                tenant_id: self.id.clone(),
+                name: format!("reviewer-{number}"),
+                kind: common::PrincipalKind::User.into(),
+                role: common::Role::Reviewer.into(),
+            };
+            let made = directory.create_principal(request).await;
+            let made = made.expect("a principal").into_inner().principal;
+            let id = made.expect("a principal").principal_id;
+            keys.push(key(&mut directory, &id, common::Mode::Live).await);
+        }
+        keys
+    }
+
     /// The live key of the tenant's principal of this role.
     pub fn key(&self, role: Role) -> &str {
         &self.keys[&role]
