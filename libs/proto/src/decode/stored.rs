@@ -1,6 +1,7 @@
 //! What lies in the log. Total: whatever the bytes, the answer is a value or an error.
 
 use prost::Message;
+use runledger_domain::approval::Decision;
 use runledger_domain::digest::Digest;
 use runledger_domain::ids::{Incarnation, PrincipalId, RecordId, TenantId};
 use runledger_domain::log::{
@@ -11,6 +12,7 @@ use runledger_domain::scope::Scope;
 use runledger_domain::{Fact, run as runs};
 use uuid::Uuid;
 
+use super::approval::stored_approval_decision;
 use super::fields::Fields;
 use super::{message_fact, run_fact, schedule_fact, timestamp};
 use crate::words::{Word, known};
@@ -202,7 +204,7 @@ pub fn skipped(record: &Record) -> Result<Option<Skipped>, Error> {
     }))
 }
 
-/// The fact in a stored payload. `Ok(None)`: its type is unknown to this version, or it breaks a
+/// The fact in a stored payload, or the start that a decision is. `Ok(None)`: its type is unknown to this version, or it breaks a
 /// rule of this version. The same rules hold as when it came in, so only a version that knows more
 /// values, or allows more, can have let it in; and that must not stop the readers of this one.
 ///
@@ -219,6 +221,13 @@ pub fn payload(type_name: &str, bytes: &[u8]) -> Result<Option<Fact>, Error> {
         types::STEP_STARTED => read(type_name, bytes, run_fact::step_started, of_run),
         types::STEP_ENDED => read(type_name, bytes, run_fact::step_ended, of_run),
         types::TOOL_CALL_STARTED => read(type_name, bytes, run_fact::tool_call_started, of_run),
+        // A governed call's decision is its start: nothing else reports it.
+        types::TOOL_CALL_DECIDED => Ok(match stored_approval_decision(type_name, bytes)? {
+            Some(Decision::ToolCallDecided(decided)) => {
+                Some(of_run(runs::Fact::ToolCallStarted(decided.call)))
+            }
+            Some(_) | None => None,
+        }),
         types::TOOL_CALL_ENDED => read(type_name, bytes, run_fact::tool_call_ended, of_run),
         types::USAGE_RECORDED => read(type_name, bytes, run_fact::usage_recorded, of_run),
         types::OCCURRENCE_RECORDED => {

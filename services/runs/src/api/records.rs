@@ -27,10 +27,16 @@ pub(super) struct Found {
     actor_kind: String,
     actor_role: String,
     pub(super) conflicts: i64,
+    type_name: String,
     payload: Vec<u8>,
 }
 
 impl Found {
+    /// Full name of the payload's message.
+    pub(super) fn type_name(&self) -> &str {
+        &self.type_name
+    }
+
     pub(super) fn decode<M: Message + Default>(&self) -> Result<M, Fault> {
         M::decode(self.payload.as_slice()).map_err(Fault::internal)
     }

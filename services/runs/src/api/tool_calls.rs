@@ -7,7 +7,8 @@ use runledger_domain::run::WorkStatus;
 use runledger_domain::scope::Scope;
 use runledger_domain::time::Timestamp;
 use runledger_proto::decode::fields::Fields;
-use runledger_proto::encode;
+use runledger_proto::approval::v1::ToolCallDecided;
+use runledger_proto::{encode, types};
 use runledger_proto::run::v1::{
     self as wire, ListToolCallsRequest, ListToolCallsResponse, ToolCall,
 };
@@ -116,10 +117,20 @@ fn answer(run: &RunId, row: Row, records: &Records, place: usize) -> Result<Tool
     let ended = row
         .ended_record
         .and_then(|_| records.get(place + usize::from(row.started_record.is_some())));
+    let (started, decided) = match started {
+        None => (None, None),
+        // A governed call was asked for: the decision is its start.
+        Some(record) if record.type_name() == types::TOOL_CALL_DECIDED => {
+            let decided: ToolCallDecided = record.decode()?;
+            (decided.call.clone(), Some(decided))
+        }
+        Some(record) => (Some(record.decode()?), None),
+    };
     Ok(ToolCall {
         run_id: run.to_string(),
         tool_call_id: row.tool_call_id,
-        started: started.map(|record| record.decode()).transpose()?,
+        started,
+        decided,
         started_at: row.started_at.map(encode::timestamp),
         ended: ended.map(|record| record.decode()).transpose()?,
         ended_at: row.ended_at.map(encode::timestamp),

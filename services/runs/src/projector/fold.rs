@@ -15,6 +15,14 @@ use runledger_proto::types;
 use super::identity::Conflict;
 use super::rows::{Key, Rows, signed, time};
 
+/// Decisions that this read model keeps in the run's timeline and nowhere else.
+const DECISIONS: &[&str] = &[
+    types::COMMAND_REJECTED,
+    types::APPROVAL_VOTED,
+    types::APPROVAL_CLOSED,
+    types::EXECUTION_CONFIRMED,
+];
+
 /// A run, as a batch changes it.
 #[derive(Debug, Default)]
 pub(super) struct RunRow<'a> {
@@ -237,6 +245,9 @@ impl<'a> Batch<'a> {
     fn fold_unknown(&mut self, applied: &'a Applied) {
         if *applied.record.type_name == *types::RECORD_SKIPPED {
             return; // no word of the run's reporter: it is neither late nor unknown
+        }
+        if DECISIONS.contains(&&*applied.record.type_name) {
+            return; // what is decided about a run is no fact of it
         }
         self.unknown.push(applied);
         let run =
