@@ -3,13 +3,14 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::Cell;
 use runledger_domain::{message, run, scope};
+use runledger_proto::approval::v1::Verdict;
 use runledger_proto::common::v1::Actor;
 use runledger_proto::message::v1::message_recorded::Content;
 use runledger_proto::run::v1::timeline_item::Fact;
 use runledger_proto::run::v1::tool_call_ended::Result as ToolResult;
 use runledger_proto::run::v1::{FactError, Run, RunStatus, TimelineItem, ToolCall, WorkStatus};
 use runledger_proto::words::{Word, known};
-use runledger_proto::{common, message as wire_message, run as wire};
+use runledger_proto::{approval as wire_approval, common, message as wire_message, run as wire};
 
 use super::moment;
 use crate::say::{Columns, Tone, cell, count, short, toned};
@@ -304,6 +305,52 @@ fn tell(item: &TimelineItem) -> (&'static str, String, Tone) {
             "schedule came due",
             occurrence.schedule_id.clone(),
             Tone::Plain,
+        ),
+        Fact::ToolCallDecided(decided) => {
+            let call = decided.call.clone().unwrap_or_default();
+            let tone = match decided.verdict() {
+                Verdict::Blocked => Tone::Bad,
+                Verdict::Warned | Verdict::AwaitingApproval => Tone::Faint,
+                Verdict::Allowed | Verdict::Unspecified => Tone::Plain,
+            };
+            (
+                "call asked for",
+                format!("{}  {}: {}", call.tool_call_id, call.tool, decided.message),
+                tone,
+            )
+        }
+        Fact::ApprovalVoted(voted) => (
+            "approver said",
+            format!(
+                "{}  {}{}",
+                voted.tool_call_id,
+                if voted.approve { "yes" } else { "no" },
+                if voted.reason.is_empty() {
+                    String::new()
+                } else {
+                    format!(", {}", voted.reason)
+                }
+            ),
+            Tone::Plain,
+        ),
+        Fact::ApprovalClosed(closed) => (
+            "approval closed",
+            format!(
+                "{}  {}",
+                closed.tool_call_id,
+                word::<wire_approval::v1::ApprovalStatus>(closed.status)
+            ),
+            Tone::Faint,
+        ),
+        Fact::ExecutionConfirmed(confirmed) => (
+            "call confirmed",
+            confirmed.tool_call_id.clone(),
+            Tone::Plain,
+        ),
+        Fact::CommandRejected(rejected) => (
+            "refused",
+            format!("{}: {}", rejected.reason, rejected.message),
+            Tone::Faint,
         ),
     }
 }

@@ -6,13 +6,13 @@ use runledger_domain::log::Stream;
 use runledger_domain::run::WorkStatus;
 use runledger_domain::scope::Scope;
 use runledger_domain::time::Timestamp;
-use runledger_proto::decode::fields::Fields;
 use runledger_proto::approval::v1::ToolCallDecided;
-use runledger_proto::{encode, types};
+use runledger_proto::decode::fields::Fields;
 use runledger_proto::run::v1::{
     self as wire, ListToolCallsRequest, ListToolCallsResponse, ToolCall,
 };
 use runledger_proto::words::known;
+use runledger_proto::{encode, types};
 use runledger_service::page;
 use sqlx::FromRow;
 use uuid::Uuid;
