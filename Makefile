@@ -89,7 +89,7 @@ bench: setup ## the figures of this machine; FIGURES=load or rebuild: a part of 
 	@deploy/dev/bench $(FIGURES)
 
 bench-policies: ## fifty policies on one call, beside cedar-policy
-	cd tests/bench/policies && cargo run --locked --release
+	CARGO_TARGET_DIR=$(abspath $(TARGET))/bench cargo run --locked --release --manifest-path tests/bench/policies/Cargo.toml
 
 clean: ## stop both stacks; delete their data, the fetched tools and what was built
 	@$(STACKS) wipe dev

@@ -122,6 +122,10 @@ pub(crate) const PARSERS: &[Parser] = &[
         ..parser("arguments under policies", 96, policy_arguments)
     },
     Parser {
+        base: 256 * 1024,
+        ..parser("arguments under an expression", 256, expression_arguments)
+    },
+    Parser {
         base: COMPILED_BYTES_MAX,
         ..parser("policy", 96, policy)
     },
@@ -404,6 +408,12 @@ fn policy_arguments(bytes: &[u8]) {
         condition("arguments.b", Operator::Gt, "1"),
     ];
     put(When::Conditions(conditions), &arguments);
+}
+
+fn expression_arguments(bytes: &[u8]) {
+    let arguments = Json::from_stored(text(bytes).into());
+    let expression = "arguments.all(x, x == x) && arguments == arguments";
+    put(When::Cel(expression.into()), &arguments);
 }
 
 /// A policy as a caller sends it.

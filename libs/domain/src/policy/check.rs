@@ -162,6 +162,7 @@ fn cel_reason(error: &InvalidCel) -> &'static str {
             Refused::NotBool => "CEL_NOT_BOOL",
             Refused::LoopOver
             | Refused::VariableInLoop(_)
+            | Refused::ListOfLists
             | Refused::Additions
             | Refused::Cost
             | Refused::Depth

@@ -277,13 +277,13 @@ fn pattern(value: &Value<'_>) -> Result<Box<Regex>, Invalid> {
         .dfa_size_limit(PATTERN_MEMORY_MAX)
         .nest_limit(32)
         .build();
-    built.map(Box::new).map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => Invalid::PatternTooLarge,
-        // The library draws the pattern over several lines; the last one says what is wrong.
-        other => {
-            let said = other.to_string();
-            let last = said.lines().last().unwrap_or_default();
-            Invalid::Pattern(last.trim_start_matches("error: ").into())
+    built.map(Box::new).map_err(|error| {
+        if matches!(error, regex::Error::CompiledTooBig(_)) {
+            return Invalid::PatternTooLarge;
         }
+        // The library draws the pattern over several lines; the last one says what is wrong.
+        let said = error.to_string();
+        let last = said.lines().last().unwrap_or_default();
+        Invalid::Pattern(last.trim_start_matches("error: ").into())
     })
 }

@@ -232,7 +232,7 @@ impl Compiled {
                 version: *version,
                 name: spec.name.clone(),
                 action: spec.action,
-                severity: spec.severity.or(severity_of(spec.action)),
+                severity: spec.severity.or_else(|| severity_of(spec.action)),
                 error: None,
             },
             when,

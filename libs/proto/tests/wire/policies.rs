@@ -28,7 +28,7 @@ fn sent(spec: &Spec) -> wire::PolicySpec {
 }
 
 fn faults(wire: wire::PolicySpec) -> Vec<(String, String)> {
-    let list = decode::policy(wire, Path::ROOT.field("spec")).unwrap_err();
+    let list = decode::policy(wire, Path::ROOT.field("spec")).expect_err("faults");
     list.into_iter()
         .map(|one| (one.field, one.reason.into_owned()))
         .collect()

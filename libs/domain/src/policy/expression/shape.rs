@@ -11,6 +11,7 @@ use crate::policy::field::Field;
 
 /// Most passes over all arguments, or steps for each of their values, of one expression.
 pub(super) const COST_MAX: usize = 64;
+const COPY_COST: usize = 8;
 /// Most additions: each may join texts or lists, and a chain copies its beginning again and again.
 const ADDITIONS_MAX: usize = 8;
 /// Deepest tree: evaluating goes down it on the stack.
@@ -35,6 +36,8 @@ pub(in crate::policy) enum Refused {
         "{0:?} cannot be used inside a loop over values of the call: compare with constants, or with tool, agent, action_hint, run or model"
     )]
     VariableInLoop(Box<str>),
+    #[error("a loop over values of the call must not make a list or a map of each")]
+    ListOfLists,
     #[error("has more than {ADDITIONS_MAX} additions")]
     Additions,
     #[error("would be too much work over large arguments: use fewer fields, or shorter loops")]
@@ -143,7 +146,9 @@ impl Walk {
                 cost
             }
             Expr::Call(call) => self.call(tree, call, inside, depth)?,
-            Expr::List(list) => self.all(&list.elements, inside, depth)?,
+            Expr::List(list) => self
+                .all(&list.elements, inside, depth)?
+                .saturating_mul(copied(inside)),
             Expr::Map(map) => {
                 let mut cost = 0_usize;
                 for entry in &map.entries {
@@ -153,7 +158,7 @@ impl Walk {
                     cost += self.visit(&entry.key, inside, depth + 1)?;
                     cost += self.visit(&entry.value, inside, depth + 1)?;
                 }
-                cost
+                cost.saturating_mul(copied(inside))
             }
             Expr::Comprehension(comprehension) => {
                 if inside.is_some() {
@@ -185,7 +190,7 @@ impl Walk {
     ) -> Result<usize, Refused> {
         if let Some(own) = inside {
             if name == own.item || own.second == Some(name) || name == own.result {
-                return Ok(usize::from(name != own.result));
+                return Ok(usize::from(own.over_call && name != own.result));
             }
             if own.over_call && LARGE.contains(&name) {
                 return Err(Refused::VariableInLoop(name.into()));
@@ -215,7 +220,11 @@ impl Walk {
         }
         // The macros that make lists add to their own result, which costs no copy.
         let own = |tree: &IdedExpr| matches!((&tree.expr, inside), (Expr::Ident(name), Some(inside)) if name == inside.result);
-        if name == "_+_" && !call.args.iter().any(own) {
+        if name == "_+_" && call.args.iter().any(own) {
+            if inside.is_some_and(|inside| inside.over_call) && call.args.iter().any(keeps_lists) {
+                return Err(Refused::ListOfLists);
+            }
+        } else if name == "_+_" {
             self.additions += 1;
         }
         let indexed = name == "_[_]" && field(tree).is_some();
@@ -234,17 +243,17 @@ impl Walk {
     }
 
     fn comprehension(&mut self, of: &ComprehensionExpr, depth: usize) -> Result<usize, Refused> {
-        let (over_call, times) = match &of.iter_range.expr {
-            Expr::List(list) => {
-                let constant = |item: &IdedExpr| matches!(item.expr, Expr::Literal(_));
-                if !list.elements.iter().all(constant) {
-                    return Err(Refused::LoopOver);
-                }
-                (false, list.elements.len())
-            }
-            Expr::Comprehension(_) => return Err(Refused::NestedLoop),
-            _ if field(&of.iter_range).is_some() => (true, 1),
-            _ => return Err(Refused::LoopOver),
+        let constant = |item: &IdedExpr| matches!(item.expr, Expr::Literal(_));
+        let (over_call, times) = if let Expr::List(list) = &of.iter_range.expr
+            && list.elements.iter().all(constant)
+        {
+            (false, list.elements.len())
+        } else if matches!(of.iter_range.expr, Expr::Comprehension(_)) {
+            return Err(Refused::NestedLoop);
+        } else if field(&of.iter_range).is_some() {
+            (true, 1)
+        } else {
+            return Err(Refused::LoopOver);
         };
         let inside = Some(Loop {
             item: &of.iter_var,
@@ -272,6 +281,42 @@ impl Walk {
     }
 }
 
+/// What a value put into a list or a map costs more than one that is looked at: it is copied.
+fn copied(inside: Option<Loop<'_>>) -> usize {
+    // Over values of the call each is copied at most once: see [`keeps_lists`].
+    if inside.is_some_and(|inside| inside.over_call) {
+        1
+    } else {
+        COPY_COST
+    }
+}
+
+/// Whether what a loop adds to its result, `[value]`, may be larger than what it was made of.
+fn keeps_lists(added: &IdedExpr) -> bool {
+    match &added.expr {
+        Expr::List(list) => list.elements.len() > 1 || list.elements.iter().any(makes_lists),
+        Expr::Call(_)
+        | Expr::Comprehension(_)
+        | Expr::Ident(_)
+        | Expr::Literal(_)
+        | Expr::Map(_)
+        | Expr::Select(_)
+        | Expr::Struct(_)
+        | Expr::Unspecified => false,
+    }
+}
+
+fn makes_lists(tree: &IdedExpr) -> bool {
+    match &tree.expr {
+        Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => true,
+        Expr::Call(call) => {
+            call.args.iter().any(makes_lists) || call.target.as_deref().is_some_and(makes_lists)
+        }
+        Expr::Select(select) => makes_lists(&select.operand),
+        Expr::Comprehension(_) | Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => false,
+    }
+}
+
 /// The field of a call that it names, if it names one.
 fn field(tree: &IdedExpr) -> Option<Field> {
     let mut steps: Vec<Box<str>> = Vec::new();
@@ -287,14 +332,28 @@ fn field(tree: &IdedExpr) -> Option<Field> {
                 let [of, index] = call.args.as_slice() else {
                     return None;
                 };
-                steps.push(match &index.expr {
-                    Expr::Literal(LiteralValue::String(key)) => key.inner().into(),
-                    Expr::Literal(LiteralValue::Int(at)) => at.inner().to_string().into(),
-                    _ => return None,
+                let Expr::Literal(index) = &index.expr else {
+                    return None;
+                };
+                steps.push(match index {
+                    LiteralValue::String(key) => key.inner().into(),
+                    LiteralValue::Int(at) => at.inner().to_string().into(),
+                    LiteralValue::Boolean(_)
+                    | LiteralValue::Bytes(_)
+                    | LiteralValue::Double(_)
+                    | LiteralValue::Null
+                    | LiteralValue::UInt(_) => return None,
                 });
                 tree = of;
             }
-            _ => return None,
+            Expr::Call(_)
+            | Expr::Comprehension(_)
+            | Expr::List(_)
+            | Expr::Literal(_)
+            | Expr::Map(_)
+            | Expr::Select(_)
+            | Expr::Struct(_)
+            | Expr::Unspecified => return None,
         }
     };
     steps.reverse();

@@ -95,13 +95,10 @@ fn what_cannot_be_evaluated_is_a_match_and_says_why() {
 fn nothing_that_passes_the_check_runs_away() {
     let numbers = format!("{{\"a\":[{}]}}", vec!["1"; 130_000].join(","));
     let text = format!("{{\"a\":\"{}\"}}", "x".repeat(260_000));
-    let many = vec!["arguments==arguments"; 32].join("&&");
-    let body = vec!["x==x"; 9].join("&&");
-    let joined = format!("size({}) > 0", vec!["arguments.a"; 7].join("+"));
-    let filled = format!(
-        "arguments.a.map(x,[{}]).size() > 0",
-        vec!["x"; 24].join(",")
-    );
+    let many = ["arguments==arguments"; 32].join("&&");
+    let body = ["x==x"; 9].join("&&");
+    let joined = format!("size({}) > 0", ["arguments.a"; 7].join("+"));
+    let filled = format!("[{}].size() > 0", ["arguments"; 8].join(","));
     let looped = format!("arguments.a.all(x,{body})");
     let constants = "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16].all(x,arguments.a!=x)";
     let worst = [many.as_str(), &joined, &filled, &looped, constants];
@@ -112,7 +109,6 @@ fn nothing_that_passes_the_check_runs_away() {
         let spec = spec(Action::Block, When::Cel(cel.into()));
         assert_eq!(check(&spec), [], "{cel}");
         let _judged = PolicySet::compile([&policy("p", spec)]).judge(&given.subject());
-        eprintln!("TIME {cel} {:?}", from.elapsed());
         assert!(
             from.elapsed() < Duration::from_secs(10),
             "{cel} took {:?}",

@@ -208,8 +208,9 @@ fn every_fault_is_listed_at_once() {
 fn expressions_that_must_not_be_are_refused_with_their_reason() {
     let long = format!("tool == '{}'", "a".repeat(EXPRESSION_BYTES_MAX));
     let brackets = format!("{}true{}", "(".repeat(300), ")".repeat(300));
-    let joins = vec!["arguments.a"; 20].join(" + ") + " == ''";
-    let fields = vec!["arguments.a"; 70].join("==");
+    let copies = format!("[{}] == [1]", ["arguments"; 9].join(","));
+    let joins = ["arguments.a"; 20].join(" + ") + " == ''";
+    let fields = ["arguments.a"; 70].join("==");
     for (text, reason) in [
         ("", "REQUIRED"),
         (" ", "REQUIRED"),
@@ -233,6 +234,16 @@ fn expressions_that_must_not_be_are_refused_with_their_reason() {
             "(arguments.a + arguments.a).all(x, x == 1)",
             "CEL_TOO_COMPLEX",
         ),
+        ("arguments.a.map(x, [x, x]).size() > 0", "CEL_TOO_COMPLEX"),
+        (
+            "arguments.a.map(x, x == 1 ? [x] : []).size() > 0",
+            "CEL_TOO_COMPLEX",
+        ),
+        (
+            "[1,2,3,4,5,6,7,8,9].map(x, arguments).size() > 0",
+            "CEL_TOO_COMPLEX",
+        ),
+        (&copies, "CEL_TOO_COMPLEX"),
         (&joins, "CEL_TOO_COMPLEX"),
         (&fields, "CEL_TOO_COMPLEX"),
         ("size(tool)", "CEL_NOT_BOOL"),
@@ -261,10 +272,10 @@ fn no_nesting_overflows_the_stack() {
         format!("1{} == 1", "+1".repeat(500)),
         format!("1{}", "<1".repeat(500)),
         format!("true{}", "&&true".repeat(169)),
-        format!("{}", "(".repeat(1_024)),
-        format!("{}", "{1:".repeat(340)),
-        format!("{}", "has(".repeat(250)),
-        format!("{}", "tool.all(x,".repeat(90)),
+        "(".repeat(1_024),
+        "{1:".repeat(340),
+        "has(".repeat(250),
+        "tool.all(x,".repeat(90),
     ];
     let thread = std::thread::Builder::new().stack_size(512 * 1024);
     let tried = thread.spawn(move || {
