@@ -13,6 +13,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("eventlog", &["domain", "proto"]),
     ("postgres", &["domain"]),
     ("projection", &["domain", "proto", "eventlog", "postgres"]),
+    (
+        "decider",
+        &["domain", "proto", "eventlog", "postgres", "projection"],
+    ),
     ("service", &["domain", "proto", "eventlog", "postgres"]),
     ("testkit", &["domain", "postgres"]),
     (

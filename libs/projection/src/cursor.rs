@@ -33,7 +33,7 @@ pub struct Cursor {
 
 /// What a record is to the projection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// To be applied.
     Applies,
     /// Genesis, a command, or a void decision: read, counted and left out.
@@ -125,7 +125,10 @@ impl Cursor {
     }
 
     /// Reads the next record: counts it, rolls the hash on, and judges it by the chain.
-    pub(crate) fn advance(&mut self, stored: &Stored) -> Result<Verdict, Diverged> {
+    ///
+    /// # Errors
+    /// When it is not the record that follows.
+    pub fn advance(&mut self, stored: &Stored) -> Result<Verdict, Diverged> {
         let (partition, offset) = (self.partition, stored.position.offset);
         if offset != self.next_offset {
             return Err(Diverged::Offset {
@@ -195,7 +198,7 @@ impl Cursor {
 
 /// The hash of a decision: SHA-256(prev ‖ length of key, 8 bytes big endian ‖ key ‖ value as stored).
 /// Computed by readers, never carried.
-pub(crate) fn decision_hash(prev: &Digest, key: &[u8], value: &[u8]) -> Digest {
+pub fn decision_hash(prev: &Digest, key: &[u8], value: &[u8]) -> Digest {
     let mut bytes = Vec::with_capacity(prev.len() + 8 + key.len() + value.len());
     bytes.extend_from_slice(prev);
     bytes.extend_from_slice(&(key.len() as u64).to_be_bytes());

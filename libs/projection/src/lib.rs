@@ -24,6 +24,6 @@ mod store;
 mod trace;
 
 pub use apply::{Applied, ApplyError, Kept, Projection, Standing};
-pub use cursor::{Cursor, Diverged};
+pub use cursor::{Cursor, Diverged, Verdict, decision_hash};
 pub use looping::{Error, Health, Options, run};
 pub use reader::{AsOf, Cursors, ReadOptions, Reader, Snapshot};
