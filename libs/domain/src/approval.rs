@@ -49,6 +49,17 @@ pub enum Command {
     ConfirmExecution(ConfirmExecution),
 }
 
+impl Command {
+    /// The call that it is about.
+    pub fn tool_call_id(&self) -> &ToolCallId {
+        match self {
+            Self::RequestToolCall(command) => &command.call.tool_call_id,
+            Self::DecideApproval(command) => &command.tool_call_id,
+            Self::ConfirmExecution(command) => &command.tool_call_id,
+        }
+    }
+}
+
 /// May this tool be called?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestToolCall {
@@ -84,6 +95,18 @@ pub enum Decision {
     ApprovalVoted(ApprovalVoted),
     ApprovalClosed(ApprovalClosed),
     ExecutionConfirmed(ExecutionConfirmed),
+}
+
+impl Decision {
+    /// The call that it is about.
+    pub fn tool_call_id(&self) -> &ToolCallId {
+        match self {
+            Self::ToolCallDecided(decision) => &decision.call.tool_call_id,
+            Self::ApprovalVoted(decision) => &decision.tool_call_id,
+            Self::ApprovalClosed(decision) => &decision.tool_call_id,
+            Self::ExecutionConfirmed(decision) => &decision.tool_call_id,
+        }
+    }
 }
 
 /// What approving a held call takes.
