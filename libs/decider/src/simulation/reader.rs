@@ -9,7 +9,7 @@ use runledger_domain::ids::{RecordId, RunId, ToolCallId};
 use runledger_domain::log::{Kind, Record};
 use runledger_domain::scope::Actor;
 use runledger_domain::time::Timestamp;
-use runledger_projection::{Cursor, Verdict, decision_hash};
+use runledger_projection::{Cursor, Diverged, Verdict, decision_hash};
 use runledger_proto::{decode, types};
 
 use super::Without;
@@ -55,6 +55,8 @@ pub(super) struct Reader {
     /// How many votes have settled an approval, and how many executions a call was granted.
     pub(super) settled: BTreeMap<ToolCallId, (u32, u32)>,
     pub(super) misfits: u32,
+    /// Why it reads no further.
+    pub(super) diverged: Option<Diverged>,
     pub(super) last_at: Timestamp,
     without: Option<Without>,
 }
@@ -71,6 +73,7 @@ impl Reader {
             outcomes: BTreeMap::new(),
             settled: BTreeMap::new(),
             misfits: 0,
+            diverged: None,
             last_at: Timestamp::UNIX_EPOCH,
             without,
         }
@@ -80,7 +83,13 @@ impl Reader {
     pub(super) fn read(&mut self, log: &Log) -> Option<(u64, Decided)> {
         let offset = self.cursor.next_offset;
         let stored = log.at(offset)?;
-        let verdict = self.cursor.advance(stored).expect("the log goes on");
+        let verdict = match self.cursor.advance(stored) {
+            Ok(verdict) => verdict,
+            Err(diverged) => {
+                self.diverged = Some(diverged);
+                return None;
+            }
+        };
         let headers = stored.headers.as_ref().expect("headers");
         let record = match decode::record(PARTITION.family, &stored.value).expect("a record") {
             decode::Stored::Genesis(_) => return Some((offset, None)),

@@ -328,7 +328,7 @@ impl Story {
         self.second += 1_000;
         let backup = self.a_backup();
         let mut last = Decider::new(backup, &self.log, self.without);
-        let mut said = BTreeSet::new();
+        let (mut said, mut waited) = (BTreeSet::new(), false);
         for _ in 0..20_000 {
             let decides = self.rng.u32(..3) == 0;
             if decides
@@ -356,7 +356,12 @@ impl Story {
                     &mut self.told,
                 )
             {
-                return self.promises(&last.reader, &said);
+                // Nothing is left to decide but what comes due.
+                if waited {
+                    return self.promises(&last.reader, &said);
+                }
+                self.second += 1_000;
+                waited = true;
             }
         }
         Err("a decider alone comes to no end".into())
@@ -375,6 +380,9 @@ impl Story {
             if runs.any(|run| run.tool_calls > u64::from(CALLS_MAX)) {
                 return Err(format!("{offset}: a run has made more calls than it may"));
             }
+        }
+        if let Some(diverged) = &fresh.diverged {
+            return Err(diverged.to_string());
         }
         self.outcomes(&fresh)?;
         if fresh != *survivor {
