@@ -7,11 +7,6 @@
 //! every reader has read the same, and what callers were told is what the log says.
 //! `RUNLEDGER_SIMULATION_SEED` tells one story again.
 
-#![expect(
-    clippy::cast_possible_wrap,
-    reason = "what is simulated is counted in hundreds"
-)]
-
 mod decider;
 mod log;
 mod reader;

@@ -411,8 +411,9 @@ impl Story {
         for (id, told) in &self.told {
             let recorded = &fresh.outcomes[id];
             if told.len() != 1 || told.first() != recorded.first() {
+                let (told, recorded) = (told.len(), recorded.len());
                 return Err(format!(
-                    "command {id}: told {told:?}, recorded {recorded:?}"
+                    "command {id}: told {told} outcomes, of {recorded} recorded"
                 ));
             }
         }

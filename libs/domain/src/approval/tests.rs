@@ -224,194 +224,87 @@ pub(super) fn started(limits: Limits) -> run::Fact {
     }))
 }
 
-/// Who says what, when, and why it is refused.
-type Refused = (Story, i64, Actor, Command, RejectionKind, &'static str);
-
-fn assert_refused(cases: Vec<Refused>) {
-    for (story, second, actor, command, kind, reason) in cases {
-        let refused = story.asks(second, actor, &command).unwrap_err();
-        assert_eq!(
-            (refused.kind, &*refused.reason),
-            (kind, reason),
-            "{command:?}"
-        );
-        assert!(!refused.message.is_empty());
-    }
+/// Judged at `second`, the command of `actor` is refused for `reason`.
+fn refused(story: &Story, second: i64, actor: Actor, command: &Command, reason: &str) {
+    let refused = story.asks(second, actor, command).unwrap_err();
+    let kind = match reason {
+        "APPROVAL_NOT_FOUND" | "TOOL_CALL_NOT_FOUND" => RejectionKind::NotFound,
+        "AGENTS_DO_NOT_APPROVE" | "NOT_AN_APPROVER" | "REQUESTER_MAY_NOT_APPROVE" => {
+            RejectionKind::Forbidden
+        }
+        "INVALID_FIELDS" => RejectionKind::Invalid,
+        _ => RejectionKind::Precondition,
+    };
+    assert_eq!((&*refused.reason, refused.kind), (reason, kind));
+    assert!(!refused.message.is_empty());
 }
 
 #[test]
 fn every_vote_that_does_not_count_is_refused_with_its_reason() {
-    use RejectionKind::{Forbidden, Invalid, NotFound, Precondition};
-    let vote = |change: fn(&mut DecideApproval)| {
-        let mut vote = decide_approval(5, true);
-        change(&mut vote);
-        Command::DecideApproval(vote)
+    let refused = |story: Story, second, actor, vote, reason| {
+        refused(
+            &story,
+            second,
+            actor,
+            &Command::DecideApproval(vote),
+            reason,
+        );
     };
-    let plain = || vote(|_| ());
+    let plain = || decide_approval(5, true);
     let reviewer = user(10, Role::Reviewer);
+    let hold = || Story::of("hold");
+    let not_found = "APPROVAL_NOT_FOUND";
+    refused(Story::default(), 1, reviewer, plain(), not_found);
+    refused(Story::of("free"), 1, reviewer, plain(), not_found);
+    refused(hold(), 1, reviewer, decide_approval(6, true), not_found);
+    let decided = "ALREADY_DECIDED";
+    refused(hold().voted(1, 11, true), 2, reviewer, plain(), decided);
+    refused(hold().voted(1, 11, false), 2, reviewer, plain(), decided);
+    let expired = "APPROVAL_EXPIRED";
+    refused(hold(), HOUR, reviewer, plain(), expired);
+    refused(hold().closes(HOUR), HOUR + 1, reviewer, plain(), expired);
+    let cancelled = "APPROVAL_CANCELLED";
+    refused(hold().ends(), 1, reviewer, plain(), cancelled);
+    refused(hold().ends().closes(2), 3, reviewer, plain(), cancelled);
     let of_an_agent = Actor {
         kind: PrincipalKind::Agent,
         ..reviewer
     };
+    for actor in [agent(), of_an_agent, user(10, Role::Agent)] {
+        refused(hold(), 1, actor, plain(), "AGENTS_DO_NOT_APPROVE");
+    }
+    // Each is in one set, but not in the other.
+    for actor in [user(10, Role::Admin), user(99, Role::Viewer)] {
+        refused(hold(), 1, actor, plain(), "NOT_AN_APPROVER");
+    }
     let requester = user(1, Role::Reviewer);
-    let changed = vote(|vote| vote.arguments_digest = Some([7; 32]));
-    let rejects_edited = vote(|vote| {
-        vote.approve = false;
-        vote.edited_arguments = Some(json("1"));
-    });
-    let hold = || Story::of("hold");
-    assert_refused(vec![
-        (
-            Story::default(),
-            1,
-            reviewer,
-            plain(),
-            NotFound,
-            "APPROVAL_NOT_FOUND",
-        ),
-        (
-            Story::of("free"),
-            1,
-            reviewer,
-            plain(),
-            NotFound,
-            "APPROVAL_NOT_FOUND",
-        ),
-        (
-            hold(),
-            1,
-            reviewer,
-            vote(|vote| vote.approval_id = id_of(6)),
-            NotFound,
-            "APPROVAL_NOT_FOUND",
-        ),
-        (
-            hold().voted(1, 11, true),
-            2,
-            reviewer,
-            plain(),
-            Precondition,
-            "ALREADY_DECIDED",
-        ),
-        (
-            hold().voted(1, 11, false),
-            2,
-            reviewer,
-            plain(),
-            Precondition,
-            "ALREADY_DECIDED",
-        ),
-        (
-            hold(),
-            HOUR,
-            reviewer,
-            plain(),
-            Precondition,
-            "APPROVAL_EXPIRED",
-        ),
-        (
-            hold().closes(HOUR),
-            HOUR + 1,
-            reviewer,
-            plain(),
-            Precondition,
-            "APPROVAL_EXPIRED",
-        ),
-        (
-            hold().ends(),
-            1,
-            reviewer,
-            plain(),
-            Precondition,
-            "APPROVAL_CANCELLED",
-        ),
-        (
-            hold().ends().closes(2),
-            3,
-            reviewer,
-            plain(),
-            Precondition,
-            "APPROVAL_CANCELLED",
-        ),
-        (
-            hold(),
-            1,
-            agent(),
-            plain(),
-            Forbidden,
-            "AGENTS_DO_NOT_APPROVE",
-        ),
-        (
-            hold(),
-            1,
-            of_an_agent,
-            plain(),
-            Forbidden,
-            "AGENTS_DO_NOT_APPROVE",
-        ),
-        (
-            hold(),
-            1,
-            user(10, Role::Agent),
-            plain(),
-            Forbidden,
-            "AGENTS_DO_NOT_APPROVE",
-        ),
-        // In one set, but not in the other.
-        (
-            hold(),
-            1,
-            user(10, Role::Admin),
-            plain(),
-            Forbidden,
-            "NOT_AN_APPROVER",
-        ),
-        (
-            hold(),
-            1,
-            user(99, Role::Viewer),
-            plain(),
-            Forbidden,
-            "NOT_AN_APPROVER",
-        ),
-        (
-            hold(),
-            1,
-            requester,
-            plain(),
-            Forbidden,
-            "REQUESTER_MAY_NOT_APPROVE",
-        ),
-        (
-            hold(),
-            1,
-            reviewer,
-            changed,
-            Precondition,
-            "ARGUMENTS_CHANGED",
-        ),
-        (
-            hold(),
-            1,
-            reviewer,
-            rejects_edited,
-            Invalid,
-            "INVALID_FIELDS",
-        ),
-        (
-            Story::of("hold2").voted(1, 10, true),
-            2,
-            reviewer,
-            plain(),
-            Precondition,
-            "ALREADY_VOTED",
-        ),
-    ]);
+    refused(hold(), 1, requester, plain(), "REQUESTER_MAY_NOT_APPROVE");
+    let of_others = DecideApproval {
+        arguments_digest: Some([7; 32]),
+        ..plain()
+    };
+    refused(hold(), 1, reviewer, of_others, "ARGUMENTS_CHANGED");
+    let rejects_edited = DecideApproval {
+        edited_arguments: Some(json("1")),
+        ..decide_approval(5, false)
+    };
+    refused(hold(), 1, reviewer, rejects_edited, "INVALID_FIELDS");
+    let voted = Story::of("hold2").voted(1, 10, true);
+    refused(voted, 2, reviewer, plain(), "ALREADY_VOTED");
+}
+
+#[test]
+fn nobody_named_is_not_everybody() {
+    let mut story = Story::of("hold");
+    let held = story.call.as_mut().and_then(|call| call.held.as_mut());
+    held.unwrap().terms.approvers.clear();
+    let vote = Command::DecideApproval(decide_approval(5, true));
+    refused(&story, 1, user(10, Role::Viewer), &vote, "NOT_AN_APPROVER");
+    assert!(story.asks(1, user(10, Role::Admin), &vote).is_ok());
 }
 
 #[test]
 fn every_execution_that_is_not_granted_is_refused_with_its_reason() {
-    use RejectionKind::{NotFound, Precondition};
     let same = || confirm("{\"a\":1}");
     let hold = || Story::of("hold");
     let approved = || hold().voted(1, 11, true);
@@ -431,12 +324,9 @@ fn every_execution_that_is_not_granted_is_refused_with_its_reason() {
         (Story::of("free"), 2, confirm("{}"), "ARGUMENTS_DIFFER"),
         (Story::of("warn").ends(), 3, same(), "RUN_ENDED"),
     ];
-    let cases = cases.into_iter().map(|(story, second, command, reason)| {
-        let unknown = reason == "TOOL_CALL_NOT_FOUND";
-        let kind = if unknown { NotFound } else { Precondition };
-        (story, second, agent(), command, kind, reason)
-    });
-    assert_refused(cases.collect());
+    for (story, second, command, reason) in cases {
+        refused(&story, second, agent(), &command, reason);
+    }
     assert!(
         approved().asks(HOUR + 1, agent(), &same()).is_ok(),
         "until use_by"
@@ -497,7 +387,9 @@ fn verdicts(limits: Limits, of_policies: &Limits, tools: &[(i64, &str)]) -> Vec<
         assert!(evolve(&mut run, &mut None, &decision, at(*second)));
         match decision {
             Decision::ToolCallDecided(decided) => decided.reason.to_string(),
-            other => panic!("{other:?}"),
+            other @ (Decision::ApprovalVoted(_)
+            | Decision::ApprovalClosed(_)
+            | Decision::ExecutionConfirmed(_)) => panic!("{other:?}"),
         }
     });
     decided.collect()

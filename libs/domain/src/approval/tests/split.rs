@@ -102,7 +102,7 @@ proptest! {
                         continue;
                     }
                     let (id, command, actor) = command(*ask);
-                    let call = match ask { Ask::Request(call) => *call, _ => 77 };
+                    let call = match ask { Ask::Request(call) => *call, Ask::Vote { .. } | Ask::Confirm(_) => 77 };
                     let moment = Moment {
                         at: at(1), actor, command: RecordId::new(Uuid::from_u128(call as u128)), judge: &judge,
                     };
