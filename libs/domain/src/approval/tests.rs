@@ -507,6 +507,15 @@ fn a_misfit_changes_nothing_and_is_told() {
 }
 
 #[test]
+fn of_two_executions_in_force_the_second_fits_nothing() {
+    let mut story = Story::of("hold").voted(1, 11, true);
+    let granted = story.says(2, agent(), &confirm("{\"a\":1}")).unwrap();
+    let before = story.call.clone();
+    assert!(!evolve(&mut story.run, &mut story.call, &granted, at(3)));
+    assert_eq!(story.call, before);
+}
+
+#[test]
 fn what_is_due_is_due_from_its_moment_on() {
     let (story, id) = (Story::of("hold"), "c".parse().unwrap());
     let call = story.call.as_ref().unwrap();
