@@ -15,6 +15,8 @@ mod judging;
 mod outcomes;
 mod rounds;
 mod rules;
+#[cfg(test)]
+mod simulation;
 pub mod statements;
 mod states;
 mod view;

@@ -52,7 +52,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The call it is about.
+    /// The call that it is about.
     pub fn tool_call_id(&self) -> &ToolCallId {
         match self {
             Self::RequestToolCall(command) => &command.call.tool_call_id,
@@ -100,7 +100,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// The call it is about.
+    /// The call that it is about.
     pub fn tool_call_id(&self) -> &ToolCallId {
         match self {
             Self::ToolCallDecided(decision) => &decision.call.tool_call_id,

@@ -151,84 +151,29 @@ impl<'a> Batch<'a> {
             return Ok(());
         }
         let keys = Keys::of(self.held.keys());
-        let calls = || self.held.values().map(|(decided, _)| *decided);
-        let firsts = || calls().map(|decided| decided.matches.first());
-        let terms = || {
-            let held = calls().map(|decided| decided.held.as_ref());
-            held.map(|held| held.map(|(_, terms)| terms))
-        };
+        let mut columns = HeldColumns::default();
+        for (decided, at) in self.held.values() {
+            columns.push(decided, *at);
+        }
         sqlx::query(statements::INSERT_APPROVALS)
             .bind(&keys.tenants)
             .bind(&keys.modes)
             .bind(&keys.ids)
-            .bind(
-                calls()
-                    .map(|one| one.call.run_id.as_str())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                calls()
-                    .map(|one| one.call.tool_call_id.as_str())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(calls().map(|one| one.agent_id.as_str()).collect::<Vec<_>>())
-            .bind(
-                calls()
-                    .map(|one| one.call.tool.as_str())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                firsts()
-                    .map(|one| one.map_or("", |one| one.policy.as_str()))
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                firsts()
-                    .map(|one| one.map_or(0, |one| signed(one.version)))
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                firsts()
-                    .map(|one| one.map_or("", |one| one.name.as_str()))
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                calls()
-                    .map(|one| one.severity.map(|one| one.as_str()))
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                terms()
-                    .map(|one| one.map_or(1, |one| small(one.quorum)))
-                    .collect::<Vec<_>>(),
-            )
-            .bind(self.held.values().map(|(_, at)| *at).collect::<Vec<_>>())
-            .bind(
-                calls()
-                    .map(|one| one.requester.principal.as_uuid())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                calls()
-                    .map(|one| one.requester.kind.as_str())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                calls()
-                    .map(|one| one.requester.role.as_str())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                terms()
-                    .zip(self.held.values())
-                    .map(|(terms, (_, at))| terms.map_or(*at, |terms| terms.decide_by))
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                calls()
-                    .map(|one| one.arguments_digest.to_vec())
-                    .collect::<Vec<_>>(),
-            )
+            .bind(columns.runs)
+            .bind(columns.calls)
+            .bind(columns.agents)
+            .bind(columns.tools)
+            .bind(columns.policies)
+            .bind(columns.policy_versions)
+            .bind(columns.policy_names)
+            .bind(columns.severities)
+            .bind(columns.quorums)
+            .bind(columns.requested_ats)
+            .bind(columns.requesters)
+            .bind(columns.requester_kinds)
+            .bind(columns.requester_roles)
+            .bind(columns.decide_bys)
+            .bind(columns.digests)
             .execute(tx)
             .await?;
         Ok(())
@@ -347,6 +292,55 @@ impl<'a> Batch<'a> {
             .execute(tx)
             .await?;
         Ok(())
+    }
+}
+
+/// Columns of calls that are held.
+#[derive(Default)]
+struct HeldColumns<'a> {
+    runs: Vec<&'a str>,
+    calls: Vec<&'a str>,
+    agents: Vec<&'a str>,
+    tools: Vec<&'a str>,
+    policies: Vec<&'a str>,
+    policy_versions: Vec<i64>,
+    policy_names: Vec<&'a str>,
+    severities: Vec<Option<&'static str>>,
+    quorums: Vec<i32>,
+    requested_ats: Vec<Timestamp>,
+    requesters: Vec<Uuid>,
+    requester_kinds: Vec<&'static str>,
+    requester_roles: Vec<&'static str>,
+    decide_bys: Vec<Timestamp>,
+    digests: Vec<&'a [u8]>,
+}
+
+impl<'a> HeldColumns<'a> {
+    fn push(&mut self, decided: &'a ToolCallDecided, at: Timestamp) {
+        let first = decided.matches.first();
+        let terms = decided.held.as_ref().map(|(_, terms)| terms);
+        let requester = decided.requester;
+        self.runs.push(decided.call.run_id.as_str());
+        self.calls.push(decided.call.tool_call_id.as_str());
+        self.agents.push(decided.agent_id.as_str());
+        self.tools.push(decided.call.tool.as_str());
+        self.policies
+            .push(first.map_or("", |one| one.policy.as_str()));
+        self.policy_versions
+            .push(first.map_or(0, |one| signed(one.version)));
+        self.policy_names
+            .push(first.map_or("", |one| one.name.as_str()));
+        self.severities
+            .push(decided.severity.map(|one| one.as_str()));
+        self.quorums
+            .push(terms.map_or(1, |terms| small(terms.quorum)));
+        self.requested_ats.push(at);
+        self.requesters.push(requester.principal.as_uuid());
+        self.requester_kinds.push(requester.kind.as_str());
+        self.requester_roles.push(requester.role.as_str());
+        self.decide_bys
+            .push(terms.map_or(at, |terms| terms.decide_by));
+        self.digests.push(&decided.arguments_digest);
     }
 }
 

@@ -184,11 +184,14 @@ pub(crate) fn records() -> Vec<Record> {
 /// What a stored record of these types says, and what folding it makes. `None`: of another type.
 pub(crate) fn reading(record: &Record) -> Option<String> {
     let (type_name, payload) = (&record.type_name, &record.payload);
-    if let Some(command) = decode::stored_approval_command(type_name, payload).unwrap() {
+    if let Some(command) =
+        decode::stored_approval_command(type_name, payload).expect("a payload of its type")
+    {
         assert_eq!(encode::approval_command(&command).1, *payload);
         return Some(format!("{command:#?}\n"));
     }
-    let decision = decode::stored_approval_decision(type_name, payload).unwrap()?;
+    let decision =
+        decode::stored_approval_decision(type_name, payload).expect("a payload of its type")?;
     assert_eq!(encode::approval_decision(&decision).1, *payload);
     // Each follows on those that it needs.
     let before = match &decision {

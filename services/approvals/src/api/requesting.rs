@@ -176,7 +176,11 @@ impl Api {
         let now = self.0.parts.clock.now();
         let request = runledger_proto::run::v1::ToolCallFact {
             id: call.message.id,
-            occurred_at: Some(call.message.occurred_at.unwrap_or(encode::timestamp(now))),
+            occurred_at: Some(
+                call.message
+                    .occurred_at
+                    .unwrap_or_else(|| encode::timestamp(now)),
+            ),
             fact: call
                 .message
                 .ended
