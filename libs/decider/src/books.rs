@@ -28,6 +28,7 @@ pub struct Folded<'a, D> {
 /// ask. Inside the same transaction; facts and decisions in force alone, each once.
 #[async_trait]
 pub trait ReadModel<R: Rules>: Send + Sync + 'static {
+    /// All of the service's: its own, and [`TABLES`] before them.
     fn tables(&self) -> &'static [&'static str];
 
     async fn apply(
@@ -42,21 +43,14 @@ pub trait ReadModel<R: Rules>: Send + Sync + 'static {
 pub struct Books<R, M> {
     rules: Arc<R>,
     read_model: M,
-    tables: &'static [&'static str],
 }
 
 /// The tables of every decider; those of its read model come beside them.
-pub(crate) const TABLES: &[&str] = &["identities", "commands", "streams", "parts", "decided"];
+pub const TABLES: &[&str] = &["identities", "commands", "streams", "parts", "decided"];
 
 impl<R: Rules, M: ReadModel<R>> Books<R, M> {
     pub fn new(rules: Arc<R>, read_model: M) -> Self {
-        // Once a process: a list that lives as long as it does.
-        let tables = [TABLES, read_model.tables()].concat();
-        Self {
-            rules,
-            read_model,
-            tables: tables.leak(),
-        }
+        Self { rules, read_model }
     }
 }
 
@@ -67,7 +61,7 @@ impl<R: Rules, M: ReadModel<R>> Projection for Books<R, M> {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        self.tables
+        self.read_model.tables()
     }
 
     fn reads_commands(&self) -> bool {

@@ -21,7 +21,7 @@ pub mod statements;
 mod states;
 mod view;
 
-pub use books::{Books, Folded, ReadModel};
+pub use books::{Books, Folded, ReadModel, TABLES};
 pub use callers::{Answer, Callers, Command, Options as CallerOptions, log_fault};
 pub use deciding::{Decider, Options};
 pub use rounds::Rounds;

@@ -21,6 +21,9 @@ mod parked;
 mod running;
 mod switch;
 mod tables;
+mod upkeep;
+
+pub use upkeep::Upkeep;
 
 pub use compare::{Difference, DifferenceKind};
 pub use continuity::Discontinuity;

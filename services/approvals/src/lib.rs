@@ -13,6 +13,7 @@ mod read_model;
 mod rules;
 mod serve;
 mod statements;
+mod upkeep;
 
 pub use config::{API_DEFAULTS, ApiConfig, DECIDER_DEFAULTS, DeciderConfig};
 pub use read_model::ReadModel;
@@ -20,3 +21,4 @@ pub use rules::{FAMILIES, Rules};
 pub use serve::{
     ApiAddresses, DeciderAddresses, Error, serve_api, serve_api_on, serve_decider, serve_decider_on,
 };
+pub use upkeep::{Named, UPKEEP_DEFAULTS, UpkeepConfig, upkeep, upkeep_on};

@@ -18,8 +18,18 @@ use uuid::Uuid;
 use crate::rules::{Decision, Rules};
 use crate::statements;
 
-/// The tables of this read model; those of the decider come beside them.
-pub(crate) const TABLES: &[&str] = &["approvals", "votes", "changes", "policy_versions"];
+/// The tables of the decider, and of this read model.
+pub(crate) const TABLES: &[&str] = &[
+    "identities",
+    "commands",
+    "streams",
+    "parts",
+    "decided",
+    "approvals",
+    "votes",
+    "changes",
+    "policy_versions",
+];
 
 /// The queue and the history of policies.
 #[derive(Clone, Copy, Debug, Default)]

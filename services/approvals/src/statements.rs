@@ -28,3 +28,32 @@ statements! {
     SELECT_VOTES = "select_votes",
     UPDATE_APPROVALS = "update_approvals",
 }
+
+#[cfg(test)]
+mod tests {
+    use runledger_testkit::Database;
+    use sqlx::Executor as _;
+
+    use super::ALL;
+
+    #[tokio::test]
+    async fn every_statement_is_sound() {
+        let database = Database::fresh().await;
+        // Statements of the api are those that a reader may make; the others are the decider's.
+        let of_reader = |name: &str| name.starts_with("select");
+        for (name, sql) in ALL.iter().chain(runledger_decider::statements::ALL) {
+            let user = if *name == "select_outcomes" || (of_reader(name) && is_own(name)) {
+                "runledger_approvals_reader"
+            } else {
+                "runledger_approvals_writer"
+            };
+            let pool = database.pool(user, "approvals");
+            let prepared = pool.prepare(sqlx::SqlStr::from_static(sql)).await;
+            assert!(prepared.is_ok(), "{name} as {user}: {prepared:?}");
+        }
+    }
+
+    fn is_own(name: &str) -> bool {
+        ALL.iter().any(|(own, _)| *own == name)
+    }
+}

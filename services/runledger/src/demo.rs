@@ -49,7 +49,7 @@ pub(crate) async fn run(args: &cli::Demo) -> anyhow::Result<()> {
         tour(&remote, &args.file).await?;
         return next(&credentials, true);
     }
-    in_own_house(args, path).await
+    Box::pin(in_own_house(args, path)).await
 }
 
 /// The credentials of a house that answers and that they open.

@@ -147,7 +147,7 @@ pub(crate) async fn start(configs: &Configs) -> anyhow::Result<(Supervisor, Addr
     let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
     let projector = configs.start_projector(&mut supervisor).await?;
     let (ingest, directory, api) = configs.start_servers(&mut supervisor).await?;
-    let (decider, approvals) = configs.start_approvals(&mut supervisor).await?;
+    let (decider, approvals) = Box::pin(configs.start_approvals(&mut supervisor)).await?;
     for address in [directory.grpc, ingest.grpc, api.grpc, approvals.grpc] {
         ready(&url(address)).await?;
     }

@@ -154,6 +154,7 @@ mod tests {
             runledger_runs::UPKEEP_DEFAULTS,
             runledger_approvals::DECIDER_DEFAULTS,
             runledger_approvals::API_DEFAULTS,
+            runledger_approvals::UPKEEP_DEFAULTS,
         ];
         let tables = roles.map(|defaults| defaults.parse::<toml::Table>().unwrap());
         for section in tables.iter().flat_map(toml::Table::keys) {

@@ -6,10 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use runledger_approvals::{ReadModel, Rules};
+use runledger_decider::Books;
+use runledger_projection::Projection;
+use runledger_runs::Runs;
 use runledger_runs::rebuild::{
-    DifferenceKind, Parked, ParkedStream, Progress, Report, Step, Verdict,
+    DifferenceKind, Parked, ParkedStream, Progress, Report, Step, Upkeep, Verdict,
 };
-use runledger_runs::{UPKEEP_DEFAULTS, Upkeep, UpkeepConfig};
 use runledger_service::telemetry;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -31,11 +34,20 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// `runledger verify`.
 pub(crate) async fn verify(args: &cli::Verify) -> anyhow::Result<()> {
-    let cli::Model::Runs = args.model;
-    let Some((upkeep, _telemetry)) = open(&args.role, args.workers)? else {
-        return Ok(());
-    };
-    let verdict = shown(&upkeep, upkeep.verify()).await?;
+    match args.model {
+        cli::Model::Runs => match open_runs(&args.role, args.workers)? {
+            Some((upkeep, _telemetry)) => verify_with(&upkeep, args).await,
+            None => Ok(()),
+        },
+        cli::Model::Approvals => match open_approvals(&args.role, args.workers)? {
+            Some((upkeep, _telemetry)) => verify_with(&upkeep, args).await,
+            None => Ok(()),
+        },
+    }
+}
+
+async fn verify_with<P: Projection>(upkeep: &Upkeep<P>, args: &cli::Verify) -> anyhow::Result<()> {
+    let verdict = shown(upkeep, upkeep.verify()).await?;
     let whole = verdict.discontinuity.is_none() && verdict.difference.is_none();
     if args.json {
         say::line(as_json(&verdict))?;
@@ -47,22 +59,35 @@ pub(crate) async fn verify(args: &cli::Verify) -> anyhow::Result<()> {
 
 /// `runledger rebuild`.
 pub(crate) async fn rebuild(args: &cli::Rebuild) -> anyhow::Result<()> {
-    let cli::Model::Runs = args.model;
-    let Some((upkeep, _telemetry)) = open(&args.role, args.workers)? else {
-        return Ok(());
-    };
+    match args.model {
+        cli::Model::Runs => match open_runs(&args.role, args.workers)? {
+            Some((upkeep, _telemetry)) => rebuild_with(&upkeep, args).await,
+            None => Ok(()),
+        },
+        cli::Model::Approvals => match open_approvals(&args.role, args.workers)? {
+            Some((upkeep, _telemetry)) => rebuild_with(&upkeep, args).await,
+            None => Ok(()),
+        },
+    }
+}
+
+async fn rebuild_with<P: Projection>(
+    upkeep: &Upkeep<P>,
+    args: &cli::Rebuild,
+) -> anyhow::Result<()> {
     let begun = Instant::now();
+    let model = args.model;
     if args.finish {
-        let dropped = shown(&upkeep, upkeep.finish()).await?;
+        let dropped = shown(upkeep, upkeep.finish()).await?;
         say::line(format_args!(
             "Dropped {dropped} generations that were not served."
         ))?;
         return Ok(());
     }
     let report = if args.rollback {
-        shown(&upkeep, upkeep.rollback()).await?
+        shown(upkeep, upkeep.rollback()).await?
     } else {
-        shown(&upkeep, upkeep.rebuild(args.fresh)).await?
+        shown(upkeep, upkeep.rebuild(args.fresh)).await?
     };
     say::line(format_args!(
         "Generation {} is served now: {} records applied in {:.1} s, {}.",
@@ -72,29 +97,50 @@ pub(crate) async fn rebuild(args: &cli::Rebuild) -> anyhow::Result<()> {
         rows(&report)
     ))?;
     if args.rollback {
-        say::line(
-            "What was served before is kept. `runledger rebuild runs` switches to it again, with --fresh builds anew, --finish drops it.",
-        )?;
+        say::line(format_args!(
+            "What was served before is kept. `runledger rebuild {model}` switches to it again, with --fresh builds anew, --finish drops it."
+        ))?;
     } else {
-        say::line(
-            "What was served before is kept. `runledger rebuild runs --rollback` goes back to it, --finish drops it.",
-        )?;
+        say::line(format_args!(
+            "What was served before is kept. `runledger rebuild {model} --rollback` goes back to it, --finish drops it."
+        ))?;
     }
     Ok(())
 }
 
-fn open(role: &cli::Role, workers: u16) -> anyhow::Result<Option<(Upkeep, telemetry::Guard)>> {
-    let Some(config) = roles::load::<UpkeepConfig>(role, UPKEEP_DEFAULTS)? else {
+type Opened<P> = anyhow::Result<Option<(Upkeep<P>, telemetry::Guard)>>;
+
+fn open_runs(role: &cli::Role, workers: u16) -> Opened<Runs> {
+    let Some(config) =
+        roles::load::<runledger_runs::UpkeepConfig>(role, runledger_runs::UPKEEP_DEFAULTS)?
+    else {
         return Ok(None);
     };
     let guard = telemetry::init(&config.telemetry, "upkeep")?;
-    let shutdown = CancellationToken::new();
-    let upkeep = Upkeep::new(&config, roles::clock(), usize::from(workers), shutdown)?;
+    let (workers, shutdown) = (usize::from(workers), CancellationToken::new());
+    let upkeep = runledger_runs::upkeep(&config, roles::clock(), workers, shutdown)?;
+    Ok(Some((upkeep, guard)))
+}
+
+fn open_approvals(role: &cli::Role, workers: u16) -> Opened<Books<Rules, ReadModel>> {
+    let Some(config) = roles::load::<runledger_approvals::UpkeepConfig>(
+        role,
+        runledger_approvals::UPKEEP_DEFAULTS,
+    )?
+    else {
+        return Ok(None);
+    };
+    let guard = telemetry::init(&config.telemetry, "upkeep")?;
+    let (workers, shutdown) = (usize::from(workers), CancellationToken::new());
+    let upkeep = runledger_approvals::upkeep(&config, roles::clock(), workers, shutdown)?;
     Ok(Some((upkeep, guard)))
 }
 
 /// Waits for the work, and shows how far it is.
-async fn shown<T, E>(upkeep: &Upkeep, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+async fn shown<P: Projection, T, E>(
+    upkeep: &Upkeep<P>,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let mut display = Display::new(upkeep.progress.subscribe());
     let mut tick = interval(TICK);
     tokio::pin!(work);

@@ -22,4 +22,4 @@ pub use serve::{
     ApiAddresses, Error, ProjectorAddresses, serve_api, serve_api_on, serve_projector,
     serve_projector_on,
 };
-pub use upkeep::{Named, UPKEEP_DEFAULTS, Upkeep, UpkeepConfig};
+pub use upkeep::{Named, UPKEEP_DEFAULTS, UpkeepConfig, upkeep, upkeep_on};

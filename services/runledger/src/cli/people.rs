@@ -1,5 +1,6 @@
 //! The people's commands.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -288,6 +289,16 @@ pub(crate) struct Lag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Model {
     Runs,
+    Approvals,
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Runs => "runs",
+            Self::Approvals => "approvals",
+        })
+    }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -434,7 +445,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 /// Parses one of the words of an enum, and lists them when it is none.
-fn word<T: std::str::FromStr + Copy + std::fmt::Display + 'static>(
+fn word<T: std::str::FromStr + Copy + fmt::Display + 'static>(
     text: &str,
     all: &'static [T],
 ) -> Result<T, String> {

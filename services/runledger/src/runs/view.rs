@@ -306,6 +306,17 @@ fn tell(item: &TimelineItem) -> (&'static str, String, Tone) {
             occurrence.schedule_id.clone(),
             Tone::Plain,
         ),
+        Fact::ToolCallDecided(_)
+        | Fact::ApprovalVoted(_)
+        | Fact::ApprovalClosed(_)
+        | Fact::ExecutionConfirmed(_)
+        | Fact::CommandRejected(_) => tell_decision(fact),
+    }
+}
+
+/// The same of what was decided about a run.
+fn tell_decision(fact: &Fact) -> (&'static str, String, Tone) {
+    match fact {
         Fact::ToolCallDecided(decided) => {
             let call = decided.call.clone().unwrap_or_default();
             let tone = match decided.verdict() {
@@ -352,6 +363,7 @@ fn tell(item: &TimelineItem) -> (&'static str, String, Tone) {
             format!("{}: {}", rejected.reason, rejected.message),
             Tone::Faint,
         ),
+        _ => ("", String::new(), Tone::Plain),
     }
 }
 

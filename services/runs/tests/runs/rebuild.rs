@@ -10,8 +10,9 @@ use runledger_domain::scope::Role;
 use runledger_domain::time::SystemClock;
 use runledger_projection::dead_letters::{DeadLetters, Filter};
 use runledger_proto::run::v1::GetRunRequest;
+use runledger_runs::rebuild::Upkeep;
 use runledger_runs::rebuild::{DifferenceKind, Error, Verdict};
-use runledger_runs::{Runs, TABLES, UPKEEP_DEFAULTS, Upkeep, UpkeepConfig};
+use runledger_runs::{Runs, TABLES, UPKEEP_DEFAULTS, UpkeepConfig, upkeep_on};
 use sqlx::{AssertSqlSafe, Executor, PgPool};
 use tokio_util::sync::CancellationToken;
 
@@ -20,12 +21,12 @@ use crate::facts::{
 };
 use crate::world::{World, at_least, defaults};
 
-fn upkeep(world: &World) -> Upkeep {
+fn upkeep(world: &World) -> Upkeep<Runs> {
     let mut config: UpkeepConfig = defaults(UPKEEP_DEFAULTS);
     config.database = world.database.config("runledger_runs_writer");
     config.owner = world.database.config("runledger_migrator");
     let log = Arc::new(world.log.clone());
-    Upkeep::on(
+    upkeep_on(
         log,
         &config,
         Arc::new(SystemClock),
