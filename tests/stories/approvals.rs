@@ -30,7 +30,9 @@ async fn a_held_call_is_approved_by_a_person_and_made_once() {
 
     let asked = call("run-1", 1, "pay", "{\"amount\":700}");
     let id = new_id();
-    let answer = agent.request(&id, asked.clone(), &[token.clone()]).await;
+    let answer = agent
+        .request(&id, asked.clone(), std::slice::from_ref(&token))
+        .await;
     let answer = answer.expect("an answer");
     let held = decided(answer.clone());
     assert_eq!(held.verdict(), wire::Verdict::AwaitingApproval, "{held:?}");

@@ -52,6 +52,7 @@ impl Rpc {
         let served_by = match service.rsplit('.').next() {
             Some("DirectoryService") => Kind::Directory,
             Some("RunsService") => Kind::Api,
+            Some("ApprovalService" | "PolicyService") => Kind::Approvals,
             Some("DeadLetterService") => Kind::Ingest,
             Some(name) if name.ends_with("IngestService") => Kind::Ingest,
             other => panic!("which process serves {other:?}? say so here"),

@@ -21,6 +21,15 @@ use runledger_proto::schedule::v1::ScheduleIngestServiceAppendRequest;
 use runledger_tests::{Clients, Installation, Tenant, facts, patiently};
 
 use super::key_id;
+use governed::Governed;
+
+macro_rules! ask {
+    ($service:literal, $($request:ident => $message:expr),+ $(,)?) => {
+        vec![$((concat!("/runledger.", $service, "/", stringify!($request)), Message::encode_to_vec(&$message))),+]
+    };
+}
+
+mod governed;
 
 /// A request: the rpc's path and the message.
 pub(super) type Ask = (&'static str, Vec<u8>);
@@ -40,12 +49,7 @@ pub(super) struct Goods {
     record_ids: BTreeSet<String>,
     /// Where the last of its records lies.
     position: Option<common::Position>,
-}
-
-macro_rules! ask {
-    ($service:literal, $($request:ident => $message:expr),+ $(,)?) => {
-        vec![$((concat!("/runledger.", $service, "/", stringify!($request)), Message::encode_to_vec(&$message))),+]
-    };
+    governed: Option<Governed>,
 }
 
 impl Goods {
@@ -70,6 +74,7 @@ impl Goods {
             pages: BTreeMap::new(),
             record_ids: BTreeSet::new(),
             position: None,
+            governed: None,
             marker,
         };
         let started = goods.started(rng);
@@ -77,6 +82,28 @@ impl Goods {
         goods.append_about_it(clients, rng).await;
         goods.turn_pages(clients).await;
         goods
+    }
+
+    /// Holds calls of it, as an agent with this key.
+    pub(super) async fn govern(&mut self, installation: &Installation, tenant: &Tenant, key: &str) {
+        let governed = Governed::ask(installation, tenant, key, &self.marker).await;
+        self.governed = Some(governed);
+    }
+
+    /// Every read of the services of governed calls that leads its owner to them.
+    pub(super) fn governed_reads(&self) -> Vec<Ask> {
+        self.governed
+            .as_ref()
+            .map(Governed::reads)
+            .unwrap_or_default()
+    }
+
+    /// Every command of theirs that would touch them, or has their ids.
+    pub(super) fn governed_commands(&self) -> Vec<Ask> {
+        self.governed
+            .as_ref()
+            .map(Governed::commands)
+            .unwrap_or_default()
     }
 
     /// Texts that nobody else may be shown.

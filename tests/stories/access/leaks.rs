@@ -30,14 +30,23 @@ struct Stranger<'a> {
 async fn no_scope_sees_or_changes_anothers_data() {
     let mut rng = seed("leaks");
     let mut installation = Installation::start("leaks").await;
+    installation.govern(1, 1).await;
     let ours = Tenant::create(&installation, "ours").await;
     let theirs = Tenant::create(&installation, "theirs").await;
     let live = installation.clients(ours.key(Role::Agent));
     let sandbox = installation.clients(&ours.sandbox_keys[&Role::Agent]);
     let other = installation.clients(theirs.key(Role::Agent));
     let mut in_live = Goods::report(&installation, &ours, &live, &mut rng).await;
-    let in_sandbox = Goods::report(&installation, &ours, &sandbox, &mut rng).await;
-    let strange = Goods::report(&installation, &theirs, &other, &mut rng).await;
+    let mut in_sandbox = Goods::report(&installation, &ours, &sandbox, &mut rng).await;
+    let mut strange = Goods::report(&installation, &theirs, &other, &mut rng).await;
+    in_live
+        .govern(&installation, &ours, ours.key(Role::Agent))
+        .await;
+    let sandboxed = &ours.sandbox_keys[&Role::Agent];
+    in_sandbox.govern(&installation, &ours, sandboxed).await;
+    strange
+        .govern(&installation, &theirs, theirs.key(Role::Agent))
+        .await;
 
     let owners = [
         (ours.key(Role::Admin), &in_live),
@@ -109,7 +118,8 @@ fn ask_for_everything<'a>(
                 .map(|stranger| (stranger.clone(), ask.clone())),
         );
     }
-    for ask in goods.directory_changes().into_iter().chain(goods.skips()) {
+    let changes = goods.directory_changes().into_iter().chain(goods.skips());
+    for ask in changes.chain(goods.governed_commands()) {
         asks.extend(
             strangers
                 .iter()
@@ -140,13 +150,15 @@ fn ask_across_modes<'a>(
             secrets: goods.secrets().collect(),
         };
         let all = reads(goods).into_iter().chain(goods.skips());
+        let all = all.chain(goods.governed_commands());
         asks.extend(all.map(|ask| (stranger.clone(), ask)));
     }
     asks
 }
 
 fn reads(goods: &Goods) -> Vec<Ask> {
-    goods.reads().into_iter().chain(goods.reads_on()).collect()
+    let runs = goods.reads().into_iter().chain(goods.reads_on());
+    runs.chain(goods.governed_reads()).collect()
 }
 
 /// Asks and looks through the answers; returns the paths.
@@ -169,7 +181,10 @@ fn asking(installation: &Installation, path: &str, body: Vec<u8>, key: &str) -> 
     let rpc = Rpc::all().into_iter().find(|rpc| rpc.path == path);
     let rpc = rpc.unwrap_or_else(|| panic!("there is no {path}"));
     let asking = Asking::new(installation, &rpc).key(key).body(body);
-    if path.ends_with("/TailRun") {
+    if path.ends_with("/TailRun")
+        || path.ends_with("/WaitForApproval")
+        || path.ends_with("/WatchQueue")
+    {
         asking.take(1)
     } else {
         asking

@@ -55,8 +55,10 @@ async fn four_reviewers_of_one_approval_are_told_one_outcome() {
     // Voters must not be the one who asks; one principal may ask and four decide.
     let reviewers = tenant.reviewers(&installation, REVIEWERS).await;
     let agents = [0, 1].map(|api| Desk::of(&installation, api, tenant.key(Role::Agent)));
-    let desks: Vec<Desk> = (0..REVIEWERS)
-        .map(|number| Desk::of(&installation, number as u32 % 2, &reviewers[number]))
+    let apis = [0, 1].into_iter().cycle();
+    let desks: Vec<Desk> = apis
+        .zip(&reviewers)
+        .map(|(api, key)| Desk::of(&installation, api, key))
         .collect();
     let next = Arc::new(AtomicUsize::new(0));
     let (done, doing) = watch::channel(0_usize);

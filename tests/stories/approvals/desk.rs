@@ -108,7 +108,7 @@ impl Desk {
 }
 
 pub(super) fn new_id() -> String {
-    Uuid::now_v7().to_string()
+    Uuid::from_u128(rand::random()).to_string()
 }
 
 pub(super) fn call(run: &str, number: usize, tool: &str, arguments: &str) -> ToolCallStarted {

@@ -55,7 +55,7 @@ impl Book {
     fn living(&self, id: &PolicyId, expected: Option<u64>) -> Result<&Policy, Rejection> {
         let policy = self.get(id).filter(|policy| !policy.deleted);
         let policy = policy.ok_or_else(|| {
-            let message = format!("there is no policy {id}; list the policies to see their ids");
+            let message = "there is no such policy; list the policies to see their ids";
             Rejection::new(RejectionKind::NotFound, "POLICY_NOT_FOUND", message)
         })?;
         match expected {
