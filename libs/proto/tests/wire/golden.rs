@@ -370,7 +370,6 @@ fn every_fact_that_the_protos_know_is_a_type_and_every_type_is_in_the_protos() {
         .collect();
     let meant = BTreeSet::from([
         types::GENESIS,
-        types::COMMAND_REJECTED,
         types::RECORD_SKIPPED,
         types::CREATE_POLICY,
         types::UPDATE_POLICY,

@@ -299,9 +299,9 @@ pub(crate) fn rejection() -> Rejection {
 
 /// The records that carry what is said of policies, in their stream.
 pub(crate) fn records_of_policies() -> Vec<Record> {
-    let of = |kind, (type_name, payload)| Record {
+    let of = |kind, said| Record {
         kind,
-        ..carry(Stream::policies(), type_name, payload)
+        ..carry(Stream::policies(), said)
     };
     let commands = policy_commands();
     let commands = commands.iter().map(encode::policy_command);
