@@ -7,8 +7,10 @@ use runledger_service::status;
 use runledger_tests::{Installation, Tenant};
 use tonic::{Code, Status};
 
+mod backup;
 mod contest;
 mod desk;
+mod told;
 
 use desk::{Desk, call, decided, new_id, on_tool};
 

@@ -131,8 +131,7 @@ impl Installation {
             environment.push(("RUNLEDGER_PROJECTION__NAME".into(), self.projection()));
             environment.push(("RUNLEDGER_PROJECTION__INSTANCE".into(), number.to_string()));
         } else if kind == Kind::Decider {
-            let name = format!("{}.approvals", self.prefix);
-            environment.push(("RUNLEDGER_BOOKS__NAME".into(), name));
+            environment.push(("RUNLEDGER_BOOKS__NAME".into(), self.decider()));
             environment.push(("RUNLEDGER_BOOKS__INSTANCE".into(), number.to_string()));
         } else {
             environment.push((
@@ -227,6 +226,22 @@ impl Installation {
         environment.push(("RUNLEDGER_PROJECTION__NAME".into(), self.projection()));
         let name = format!("command-{number}");
         Process::start(&name, arguments, &environment, self.folder.path())
+    }
+
+    /// Runs a people's command, as the decider is configured; whether it succeeded, and what it
+    /// printed.
+    pub async fn decider_command(&self, number: u32, arguments: &[&str]) -> (bool, String) {
+        let mut environment = self.environment(user(Kind::Decider));
+        environment.push(("RUNLEDGER_BOOKS__NAME".into(), self.decider()));
+        let name = format!("command-{number}");
+        Process::start(&name, arguments, &environment, self.folder.path())
+            .end()
+            .await
+    }
+
+    /// Name of the decider's projection.
+    fn decider(&self) -> String {
+        format!("{}.approvals", self.prefix)
     }
 
     /// Migrates again; whether it succeeded, and what it printed.

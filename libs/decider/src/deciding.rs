@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use metrics::{counter, histogram};
 use runledger_domain::digest::Digest;
-use runledger_domain::log::{Kind, Partition};
+use runledger_domain::log::Partition;
 use runledger_domain::time::{self, Timestamp};
 use runledger_eventlog::{Entry, Log, Outcome};
 use runledger_projection::{Attendant, Cursor, Seen};
@@ -14,16 +14,19 @@ use serde::Deserialize;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use crate::clock::Clock;
-use crate::judging::{Desk, Undecided, judge};
-use crate::rounds::{Read, Rounds};
+use crate::judging::{Desk, Judged, judge};
+use crate::rounds::Rounds;
 use crate::rules::Rules;
 
+mod held;
 mod reading;
+mod wariness;
 
-use reading::Reading;
+use held::Held;
+use reading::{Reading, Ready};
 
 /// How long one look at the database, or at the end of a partition, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,8 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(200);
 /// How soon what waits for a view is tried again.
 const VIEWS_AGAIN: Duration = Duration::from_millis(25);
-/// A moment of the log further ahead than this of the clock is no moment to judge time by.
-const AHEAD_MAX: chrono::TimeDelta = chrono::TimeDelta::seconds(2);
 
 /// How a decider works.
 #[derive(Clone, Debug, Deserialize)]
@@ -50,19 +51,6 @@ pub struct Options {
 
 /// A round's fate as the log reports it, and whose it was.
 type Reported = (Vec<Partition>, Vec<Outcome>);
-
-/// A partition to decide in.
-struct Held {
-    cursor: Cursor,
-    /// `None`: it is not known yet how far it has to be read.
-    rounds: Option<Rounds>,
-    /// Whether commands may be undecided, and from which offset on.
-    undecided_from: Option<u64>,
-    /// The moment of the last decision in force, and the highest version of rules. `None`: to be read.
-    last: Option<(Timestamp, u32)>,
-    /// When the round that is out was sent.
-    sent_at: Option<Instant>,
-}
 
 /// Writes the decisions of one service.
 pub struct Decider<R: Rules> {
@@ -138,11 +126,20 @@ impl<R: Rules> Attendant<PgPool> for Decider<R> {
         }
     }
 
+    async fn leave(&mut self, database: &PgPool) {
+        let held: Vec<Partition> = self.held.keys().copied().collect();
+        if let Err(failed) = wariness::close(database, &held).await {
+            warn!(
+                error = &failed as &dyn std::error::Error,
+                "whoever comes next will be wary"
+            );
+        }
+    }
+
     async fn act(&mut self, database: &PgPool) {
         self.wake = None;
         self.time_out();
-        self.look_at_ends().await;
-        if let Err(failed) = self.round(database).await {
+        if let Err(failed) = self.decide(database).await {
             warn!(
                 error = &failed as &dyn std::error::Error,
                 "deciding waits for the weather"
@@ -152,66 +149,37 @@ impl<R: Rules> Attendant<PgPool> for Decider<R> {
     }
 }
 
-impl Held {
-    fn new(cursor: Cursor) -> Self {
-        Self {
-            cursor,
-            rounds: None,
-            undecided_from: Some(0),
-            last: None,
-            sent_at: None,
-        }
-    }
-
-    fn committed(&mut self, cursor: &Cursor, seen: &[Seen]) {
-        let ours = seen
-            .iter()
-            .filter(|seen| seen.position.partition == cursor.partition);
-        for seen in ours {
-            self.saw(seen);
-        }
-        // What was no command and no decision is read as well.
-        if let (Some(rounds), Some(last)) = (&mut self.rounds, cursor.next_offset.checked_sub(1)) {
-            rounds.read(last, None);
-        }
-        self.cursor.clone_from(cursor);
-    }
-
-    fn saw(&mut self, seen: &Seen) {
-        if seen.kind == Kind::Command {
-            self.undecided_from.get_or_insert(seen.position.offset);
-        }
-        let Some(rounds) = &mut self.rounds else {
-            return;
-        };
-        let out = rounds.outstanding();
-        match rounds.read(seen.position.offset, seen.decision) {
-            Read::Confirmed if rounds.outstanding() == 0 => self.sent_at = None,
-            Read::Confirmed => {}
-            // Somebody else decides here, or did: his moments and his rules count too.
-            Read::Nothing => {
-                if seen.decision.is_some_and(|(_, in_force)| in_force) {
-                    self.last = None;
-                }
-            }
-            Read::Dropped => {
-                info!(partition = %self.cursor.partition, offset = seen.position.offset, decisions = out, "another's decision came first; the round is dropped");
-                counter!("runledger_decider_rounds_dropped_total", "why" => "foreign").increment(1);
-                self.drop_round();
-            }
-        }
-    }
-
-    /// What was sent may be in the log or come to be: read to the end first.
-    fn drop_round(&mut self) {
-        self.rounds = None;
-        self.sent_at = None;
-        self.last = None;
-        self.undecided_from = Some(0);
-    }
-}
-
 impl<R: Rules> Decider<R> {
+    async fn decide(&mut self, database: &PgPool) -> Result<(), reading::Error> {
+        self.open(database).await?;
+        self.look_at_ends().await;
+        self.round(database).await
+    }
+
+    /// Says which partitions are decided here, before anything is.
+    async fn open(&mut self, database: &PgPool) -> Result<(), reading::Error> {
+        let new: Vec<Partition> = self
+            .held
+            .iter()
+            .filter(|(_, held)| !held.opened)
+            .map(|(partition, _)| *partition)
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let left = timeout(PATIENCE, wariness::open(database, &new))
+            .await
+            .map_err(|_| reading::Error::Silent)??;
+        for partition in new {
+            if let Some(held) = self.held.get_mut(&partition) {
+                held.opened = true;
+                // How far is known with the end of the partition.
+                held.wary_until = left.contains(&partition).then_some(u64::MAX);
+            }
+        }
+        Ok(())
+    }
+
     fn wake_in(&mut self, after: Duration) {
         let at = Instant::now() + after;
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
@@ -256,7 +224,8 @@ impl<R: Rules> Decider<R> {
         let unknown: Vec<Partition> = self
             .held
             .iter()
-            .filter(|(_, held)| held.rounds.is_none() && held.cursor.chain_head.is_some())
+            .filter(|(_, held)| held.opened && held.rounds.is_none())
+            .filter(|(_, held)| held.cursor.chain_head.is_some())
             .map(|(partition, _)| *partition)
             .collect();
         for partition in unknown {
@@ -267,6 +236,7 @@ impl<R: Rules> Decider<R> {
             match (end, held.cursor.chain_head) {
                 (Ok(Ok(end)), Some(head)) => {
                     held.rounds = Some(Rounds::new(head, held.cursor.next_offset, end));
+                    held.wary_until = held.wary_until.map(|until| until.min(end));
                 }
                 (Ok(Err(failed)), _) => {
                     warn!(%partition, error = &failed as &dyn std::error::Error, "cannot see where the partition ends");
@@ -277,16 +247,25 @@ impl<R: Rules> Decider<R> {
         }
     }
 
+    /// Partitions that are ready for a round.
+    fn ready(&self, looks_for_due: bool) -> Vec<Ready> {
+        let all = usize::from(self.options.round_commands);
+        let ready = |(partition, held): (&Partition, &Held)| {
+            let is_ready = held.rounds.as_ref().is_some_and(Rounds::is_ready);
+            let has_any = looks_for_due || held.undecided_from.is_some();
+            (is_ready && has_any).then_some(Ready {
+                partition: *partition,
+                from: held.undecided_from,
+                most: if held.wary_until.is_some() { 1 } else { all },
+            })
+        };
+        self.held.iter().filter_map(ready).collect()
+    }
+
     /// Judges one round over all partitions that are ready for one.
     async fn round(&mut self, database: &PgPool) -> Result<(), reading::Error> {
         let looks_for_due = Instant::now() >= self.look_for_due;
-        let ready: Vec<(Partition, u64)> = self
-            .held
-            .iter()
-            .filter(|(_, held)| held.rounds.as_ref().is_some_and(Rounds::is_ready))
-            .filter(|(_, held)| looks_for_due || held.undecided_from.is_some())
-            .map(|(partition, held)| (*partition, held.undecided_from.unwrap_or(u64::MAX)))
-            .collect();
+        let ready = self.ready(looks_for_due);
         if looks_for_due {
             self.look_for_due = Instant::now() + self.options.due_every;
         }
@@ -299,50 +278,65 @@ impl<R: Rules> Decider<R> {
             .map_err(|_| reading::Error::Silent)?
             .map_err(reading::Error::Database)?;
         self.learn(database, &ready).await?;
-        let most = usize::from(self.options.round_commands);
         let input = Reading {
             rules: &*self.rules,
             database,
-            most,
+            most_owed: usize::from(self.options.round_commands).div_ceil(2),
             due_at: looks_for_due.then_some(at),
-            any_parked: ready
-                .iter()
-                .any(|(partition, _)| self.is_parked(*partition)),
+            any_parked: ready.iter().any(|one| self.is_parked(one.partition)),
         };
         let mut input = timeout(PATIENCE, input.read(&ready))
             .await
             .map_err(|_| reading::Error::Silent)??;
         let mut entries = Vec::new();
         let mut sent = Vec::new();
-        for (partition, from) in ready {
-            let Some(held) = self.held.get_mut(&partition) else {
+        for ready in ready {
+            let Some((judged, at)) = self.judge(database, &ready, at, &mut input).await? else {
                 continue;
             };
-            let Some(desk) = held.desk(&*self.rules, at, self.wall.now()) else {
-                continue;
-            };
-            let at = desk.at;
-            let (commands, owed) = input.of(partition);
-            held.note_undecided(most, &commands);
-            let desk = Desk {
-                suspended: input.suspended.clone(),
-                ..desk
-            };
-            let judged = judge(&*self.rules, desk, &mut input.states, &owed, &commands);
-            if judged.waits {
-                self.rules.refresh();
-                held.undecided_from = Some(from);
-                let again = Instant::now() + VIEWS_AGAIN;
-                self.wake = Some(self.wake.map_or(again, |wake| wake.min(again)));
-            }
             if !judged.entries.is_empty() {
                 entries.extend(judged.entries);
-                sent.push((partition, judged.hashes, at));
+                sent.push((ready.partition, judged.hashes, at));
             }
         }
         histogram!("runledger_decider_round_seconds").record(begun.elapsed().as_secs_f64());
         self.send(entries, sent).await;
         Ok(())
+    }
+
+    /// One partition's part of a round, and its moment. `None`: nothing may be decided there now.
+    async fn judge(
+        &mut self,
+        database: &PgPool,
+        ready: &Ready,
+        at: Timestamp,
+        input: &mut reading::Input<R>,
+    ) -> Result<Option<(Judged, Timestamp)>, reading::Error> {
+        let (mut commands, owed) = input.of(ready.partition);
+        let Some(held) = self.held.get_mut(&ready.partition) else {
+            return Ok(None);
+        };
+        let Some(desk) = held.desk(&*self.rules, at, self.wall.now()) else {
+            return Ok(None);
+        };
+        let at = desk.at;
+        if held.is_wary(ready, &commands) {
+            for command in &mut commands {
+                wariness::attempt(database, command).await?;
+            }
+        }
+        held.note_undecided(ready.most, &commands);
+        let desk = Desk {
+            suspended: input.suspended.clone(),
+            ..desk
+        };
+        let judged = judge(&*self.rules, desk, &mut input.states, &owed, &commands);
+        if judged.waits {
+            self.rules.refresh();
+            held.undecided_from = ready.from;
+            self.wake_in(VIEWS_AGAIN);
+        }
+        Ok(Some((judged, at)))
     }
 
     fn is_parked(&self, partition: Partition) -> bool {
@@ -351,14 +345,10 @@ impl<R: Rules> Decider<R> {
     }
 
     /// The moments and the rules of the last decisions, where they are not known.
-    async fn learn(
-        &mut self,
-        database: &PgPool,
-        ready: &[(Partition, u64)],
-    ) -> Result<(), reading::Error> {
+    async fn learn(&mut self, database: &PgPool, ready: &[Ready]) -> Result<(), reading::Error> {
         let unknown: Vec<Partition> = ready
             .iter()
-            .map(|(partition, _)| *partition)
+            .map(|one| one.partition)
             .filter(|partition| {
                 let held = self.held.get(partition);
                 held.is_some_and(|held| held.last.is_none())
@@ -413,42 +403,5 @@ impl<R: Rules> Decider<R> {
             }
         }
         self.wake_in(self.options.read_back);
-    }
-}
-
-impl Held {
-    /// `None`: nothing may be decided here now.
-    fn desk<R: Rules>(&self, rules: &R, at: Timestamp, now: Timestamp) -> Option<Desk> {
-        let (last_at, rules_version) = self.last?;
-        if rules_version > rules.version() {
-            warn!(partition = %self.cursor.partition, rules_version, "a later version decides here; this one only reads");
-            return None;
-        }
-        if last_at - at > AHEAD_MAX {
-            error!(partition = %self.cursor.partition, %last_at, %at, "the last decision is ahead of the database's clock; nothing is decided before the clock is there");
-            return None;
-        }
-        Some(Desk {
-            partition: self.cursor.partition,
-            read_to: self.cursor.next_offset,
-            head: self.rounds.as_ref()?.head(),
-            at: at.max(last_at),
-            now,
-            suspended: BTreeMap::new(),
-        })
-    }
-
-    /// All that was there was taken, unless it was as much as one round takes.
-    fn note_undecided(&mut self, most: usize, commands: &[Undecided]) {
-        let first = commands.first().map(|command| command.position.offset);
-        self.undecided_from = first.filter(|_| commands.len() >= most);
-    }
-
-    fn sent(&mut self, hashes: Vec<Digest>, at: Timestamp) {
-        if let Some(rounds) = &mut self.rounds {
-            rounds.sent(hashes);
-        }
-        self.sent_at = Some(Instant::now());
-        self.last = self.last.map(|(last, version)| (last.max(at), version));
     }
 }

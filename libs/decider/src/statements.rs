@@ -11,6 +11,7 @@ macro_rules! statements {
 }
 
 statements! {
+    DELETE_ATTEMPTS = "delete_attempts",
     INSERT_COMMANDS = "insert_commands",
     INSERT_IDENTITIES = "insert_identities",
     SELECT_DECIDED = "select_decided",

@@ -199,7 +199,12 @@ pub(crate) async fn follow<S: Store, A: Attendant<S::Database>>(
         let end = worker.work(&shutdown).await;
         worker.hint();
         worker.checkpoint_all().await;
-        match end? {
+        let end = end?;
+        let good_bye = worker.attendant.leave(worker.store.database());
+        if tokio::time::timeout(STOP_AT_MOST, good_bye).await.is_err() {
+            tracing::warn!("the database is silent at the stop");
+        }
+        match end {
             End::Stopped | End::Reached => return Ok(()),
             End::Switched => info!("another generation is served now"),
         }

@@ -18,6 +18,7 @@ use runledger_tests::{Installation, Kind, Tenant, is_proof, seed};
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
+use super::backup;
 use super::desk::{Desk, call, decided, new_id, on_tool};
 
 const REVIEWERS: usize = 4;
@@ -93,6 +94,21 @@ async fn four_reviewers_of_one_approval_are_told_one_outcome() {
         installation.serves(Kind::Approvals, number).await;
     }
     assert_recorded(&installation, &tenant, &told).await;
+    let (rebuilt, said) = installation
+        .decider_command(1, &["rebuild", "approvals"])
+        .await;
+    assert!(rebuilt, "{said}");
+    assert_recorded(&installation, &tenant, &told).await;
+    let (rolled_back, said) = installation
+        .decider_command(2, &["rebuild", "approvals", "--rollback"])
+        .await;
+    assert!(rolled_back, "{said}");
+    backup::restore(&mut installation).await;
+    assert_recorded(&installation, &tenant, &told).await;
+    let (verified, said) = installation
+        .decider_command(3, &["verify", "approvals"])
+        .await;
+    assert!(verified, "{said}");
     installation.assert_unharmed();
 }
 
@@ -172,7 +188,7 @@ async fn vote(reviewer: Desk, approval_id: String, approve: bool) -> (String, To
 }
 
 /// Asks with one id until there is an answer that stays.
-async fn insist<T, F>(mut ask: impl FnMut() -> F) -> Result<T, Status>
+pub(super) async fn insist<T, F>(mut ask: impl FnMut() -> F) -> Result<T, Status>
 where
     F: Future<Output = Result<Option<T>, Status>>,
 {
@@ -252,6 +268,8 @@ async fn trouble(
     count: usize,
     mut rng: StdRng,
 ) {
+    progress(&mut done, count / 4, count).await;
+    backup::take(installation).await;
     while *done.borrow() < count {
         let victim = rng.random_range(0..2);
         match rng.random_range(0..4) {

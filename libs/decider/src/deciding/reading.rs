@@ -25,12 +25,22 @@ pub(super) enum Error {
     Silent,
 }
 
+/// A partition that is ready for a round.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ready {
+    pub(super) partition: Partition,
+    /// From where on commands may be undecided; `None`: none is.
+    pub(super) from: Option<u64>,
+    /// Most commands of this round.
+    pub(super) most: usize,
+}
+
 /// What is asked of the tables for one round.
 pub(super) struct Reading<'a, R> {
     pub(super) rules: &'a R,
     pub(super) database: &'a PgPool,
-    /// Most commands of a partition.
-    pub(super) most: usize,
+    /// Most decisions of a partition that nobody has asked for.
+    pub(super) most_owed: usize,
     /// Some: what is owed at this moment too.
     pub(super) due_at: Option<Timestamp>,
     /// Whether any record of the partitions is parked.
@@ -55,7 +65,7 @@ impl<R: Rules> Input<R> {
 type DueRow = (Uuid, String, String, String, String, i32);
 
 impl<R: Rules> Reading<'_, R> {
-    pub(super) async fn read(&self, ready: &[(Partition, u64)]) -> Result<Input<R>, Error> {
+    pub(super) async fn read(&self, ready: &[Ready]) -> Result<Input<R>, Error> {
         let mut connection = self.database.acquire().await.map_err(Error::Database)?;
         let db = &mut *connection;
         let commands = self.undecided(db, ready).await?;
@@ -91,28 +101,31 @@ impl<R: Rules> Reading<'_, R> {
     async fn undecided(
         &self,
         db: &mut PgConnection,
-        ready: &[(Partition, u64)],
+        ready: &[Ready],
     ) -> Result<BTreeMap<Partition, Vec<Undecided>>, Error> {
-        let asked: Vec<(Partition, u64)> = ready
+        let asked: Vec<(Partition, u64, usize)> = ready
             .iter()
-            .copied()
-            .filter(|(_, from)| *from < u64::MAX)
+            .filter_map(|one| Some((one.partition, one.from?, one.most)))
             .collect();
         let mut undecided: BTreeMap<Partition, Vec<Undecided>> = BTreeMap::new();
         if asked.is_empty() {
             return Ok(undecided);
         }
-        let (families, partitions) = columns(asked.iter().map(|(partition, _)| *partition));
+        let (families, partitions) = columns(asked.iter().map(|(partition, ..)| *partition));
         let froms: Vec<i64> = asked
             .iter()
-            .map(|(_, from)| i64::try_from(*from).unwrap_or(i64::MAX))
+            .map(|(_, from, _)| i64::try_from(*from).unwrap_or(i64::MAX))
+            .collect();
+        let most: Vec<i64> = asked
+            .iter()
+            .map(|(.., most)| i64::try_from(*most).unwrap_or(i64::MAX))
             .collect();
         let rows: Vec<(String, i32, Uuid, i64, Vec<u8>)> =
             sqlx::query_as(statements::SELECT_UNDECIDED)
                 .bind(families)
                 .bind(partitions)
                 .bind(froms)
-                .bind(i64::try_from(self.most).unwrap_or(i64::MAX))
+                .bind(most)
                 .fetch_all(db)
                 .await
                 .map_err(Error::Database)?;
@@ -142,18 +155,18 @@ impl<R: Rules> Reading<'_, R> {
     async fn owed(
         &self,
         db: &mut PgConnection,
-        ready: &[(Partition, u64)],
+        ready: &[Ready],
     ) -> Result<BTreeMap<Partition, Vec<Owed>>, Error> {
         let mut owed: BTreeMap<Partition, Vec<Owed>> = BTreeMap::new();
         let Some(at) = self.due_at else {
             return Ok(owed);
         };
-        let (families, partitions) = columns(ready.iter().map(|(partition, _)| *partition));
+        let (families, partitions) = columns(ready.iter().map(|one| one.partition));
         let rows: Vec<DueRow> = sqlx::query_as(statements::SELECT_DUE)
             .bind(families)
             .bind(partitions)
             .bind(at)
-            .bind(i64::try_from(self.most.div_ceil(2)).unwrap_or(i64::MAX))
+            .bind(i64::try_from(self.most_owed).unwrap_or(i64::MAX))
             .fetch_all(db)
             .await
             .map_err(Error::Database)?;
@@ -219,13 +232,15 @@ pub(super) async fn decided(
         .collect())
 }
 
-fn columns(partitions: impl Iterator<Item = Partition>) -> (Vec<&'static str>, Vec<i32>) {
+pub(super) fn columns(
+    partitions: impl Iterator<Item = Partition>,
+) -> (Vec<&'static str>, Vec<i32>) {
     partitions
         .map(|partition| (partition.family.as_str(), number(partition)))
         .unzip()
 }
 
-fn partition_of(family: &str, number: i32) -> Option<Partition> {
+pub(super) fn partition_of(family: &str, number: i32) -> Option<Partition> {
     Some(Partition {
         family: family.parse::<Family>().ok()?,
         number: u32::try_from(number).ok()?,

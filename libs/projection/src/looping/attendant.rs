@@ -32,6 +32,10 @@ pub trait Attendant<D>: Send + 'static {
     /// Resolves when there is something to do although nothing was committed. Cancel safe.
     fn awaited(&mut self) -> impl Future<Output = ()> + Send;
 
+    /// The loop has ended without trouble, or goes on with another generation: says good-bye. Best
+    /// effort, once.
+    fn leave(&mut self, database: &D) -> impl Future<Output = ()> + Send;
+
     /// Does what there is to do; told between two batches. Weather is for it to come back to.
     fn act(&mut self, database: &D) -> impl Future<Output = ()> + Send;
 }
@@ -47,6 +51,8 @@ impl<D: Sync> Attendant<D> for () {
     async fn awaited(&mut self) {
         std::future::pending().await
     }
+
+    async fn leave(&mut self, _: &D) {}
 
     async fn act(&mut self, _: &D) {}
 }

@@ -1,0 +1,62 @@
+//! Being wary after somebody has ended without a word: he may have fallen over a command.
+
+use std::collections::BTreeSet;
+
+use runledger_domain::log::Partition;
+use sqlx::PgPool;
+
+use super::reading::{Error, columns, partition_of};
+use crate::judging::Undecided;
+use crate::statements;
+
+/// Says that these partitions are being decided; answers which of them were already, so that their
+/// decider has ended without a word, or has lost them.
+pub(super) async fn open(
+    database: &PgPool,
+    partitions: &[Partition],
+) -> Result<BTreeSet<Partition>, Error> {
+    let (families, numbers) = columns(partitions.iter().copied());
+    let before: Vec<(String, i32)> = sqlx::query_as(statements::UPSERT_OPENINGS)
+        .bind(families)
+        .bind(numbers)
+        .bind(true)
+        .fetch_all(database)
+        .await
+        .map_err(Error::Database)?;
+    let partition = |(family, number): &(String, i32)| partition_of(family, *number);
+    Ok(before.iter().filter_map(partition).collect())
+}
+
+/// Says that these partitions were left in order.
+pub(super) async fn close(database: &PgPool, partitions: &[Partition]) -> Result<(), Error> {
+    let (families, numbers) = columns(partitions.iter().copied());
+    sqlx::query(statements::UPSERT_OPENINGS)
+        .bind(&families)
+        .bind(&numbers)
+        .bind(false)
+        .execute(database)
+        .await
+        .map_err(Error::Database)?;
+    sqlx::query(statements::DELETE_ATTEMPTS)
+        .bind(&families)
+        .bind(&numbers)
+        .execute(database)
+        .await
+        .map_err(Error::Database)?;
+    Ok(())
+}
+
+/// Counts one more attempt at a command, before it is made.
+pub(super) async fn attempt(database: &PgPool, command: &mut Undecided) -> Result<(), Error> {
+    let partition = command.position.partition;
+    let (families, numbers) = columns([partition].into_iter());
+    let attempts: i32 = sqlx::query_scalar(statements::UPSERT_ATTEMPTS)
+        .bind(families.first())
+        .bind(numbers.first())
+        .bind(i64::try_from(command.position.offset).unwrap_or(i64::MAX))
+        .fetch_one(database)
+        .await
+        .map_err(Error::Database)?;
+    command.attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+    Ok(())
+}
