@@ -320,7 +320,8 @@ impl<R: Rules> Decider<R> {
             return Ok(None);
         };
         let at = desk.at;
-        if held.is_wary(ready, &commands) {
+        let wary = held.is_wary(ready, &commands);
+        if wary {
             for command in &mut commands {
                 wariness::attempt(database, command).await?;
             }
@@ -331,6 +332,10 @@ impl<R: Rules> Decider<R> {
             ..desk
         };
         let judged = judge(&*self.rules, desk, &mut input.states, &owed, &commands);
+        if wary {
+            // It was survived: only what fells its decider counts.
+            wariness::forget(database, &[ready.partition]).await?;
+        }
         if judged.waits {
             self.rules.refresh();
             held.undecided_from = ready.from;

@@ -37,9 +37,15 @@ pub(super) async fn close(database: &PgPool, partitions: &[Partition]) -> Result
         .execute(database)
         .await
         .map_err(Error::Database)?;
+    forget(database, partitions).await
+}
+
+/// Forgets the attempts that were made at commands of these partitions.
+pub(super) async fn forget(database: &PgPool, partitions: &[Partition]) -> Result<(), Error> {
+    let (families, numbers) = columns(partitions.iter().copied());
     sqlx::query(statements::DELETE_ATTEMPTS)
-        .bind(&families)
-        .bind(&numbers)
+        .bind(families)
+        .bind(numbers)
         .execute(database)
         .await
         .map_err(Error::Database)?;

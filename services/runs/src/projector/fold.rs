@@ -23,6 +23,12 @@ const DECISIONS: &[&str] = &[
     types::EXECUTION_CONFIRMED,
 ];
 
+/// Whether a record makes no run and changes none: what is decided about one is no fact of it, and
+/// anybody may ask about a run that there never was.
+fn is_only_decided(applied: &Applied) -> bool {
+    DECISIONS.contains(&&*applied.record.type_name)
+}
+
 /// A run, as a batch changes it.
 #[derive(Debug, Default)]
 pub(super) struct RunRow<'a> {
@@ -146,7 +152,9 @@ impl<'a> Batch<'a> {
         let (mut usage, mut messages) = (Vec::new(), Vec::new());
         for applied in fresh {
             let scope = applied.record.scope;
-            runs.extend(run_of(applied).map(|run| (scope, run, "")));
+            if !is_only_decided(applied) {
+                runs.extend(run_of(applied).map(|run| (scope, run, "")));
+            }
             match fact_of(applied) {
                 Some(Fact::Run(fact)) => {
                     let run = fact.run_id().as_str();
@@ -246,8 +254,8 @@ impl<'a> Batch<'a> {
         if *applied.record.type_name == *types::RECORD_SKIPPED {
             return; // no word of the run's reporter: it is neither late nor unknown
         }
-        if DECISIONS.contains(&&*applied.record.type_name) {
-            return; // what is decided about a run is no fact of it
+        if is_only_decided(applied) {
+            return;
         }
         self.unknown.push(applied);
         let run =

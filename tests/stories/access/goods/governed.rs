@@ -165,7 +165,7 @@ impl Governed {
             RequestToolCall => approval::RequestToolCallRequest { request: Some(request.clone()), at_least: Vec::new() },
             RequestToolCalls => approval::RequestToolCallsRequest { requests: vec![request], at_least: Vec::new() },
             ConfirmExecution => approval::ConfirmExecutionRequest {
-                id: id(), run_id: self.run_id.clone(), tool_call_id: "held".into(), arguments_json: String::new(),
+                id: id(), run_id: "mine".into(), tool_call_id: "mine".into(), arguments_json: String::new(),
             },
             CompleteToolCall => approval::CompleteToolCallRequest { id: id(), ..Default::default() },
             Approve => approve,
