@@ -150,10 +150,10 @@ impl Governed {
             reason: "mine".into(),
         };
         let request = approval::ToolCallRequest {
-            id: approval_id,
+            id: approval_id.clone(),
             call: Some(ToolCallStarted {
                 run_id: "mine".into(),
-                tool_call_id: id(),
+                tool_call_id: approval_id,
                 tool: "mine".into(),
                 ..Default::default()
             }),
