@@ -16,15 +16,14 @@ fn report(id: Uuid, fact: &Fact) -> Result<Reported, Vec<runledger_domain::fault
     use wire_run::v1::timeline_item::Fact as Wire;
     let now = moment(1_767_225_600_000_000);
     let bounds = Bounds::at(now);
-    let (id, occurred_at, cause_id) = (id.to_string(), Some(encode::timestamp(now)), String::new());
+    let (id, occurred_at) = (id.to_string(), Some(encode::timestamp(now)));
     let at = Path::ROOT;
     let of_run = |fact, id| {
         let fact = wire_run::v1::RunFact {
             id,
             occurred_at,
-            cause_id: String::new(),
-            cause_stream: String::new(),
             fact: Some(fact),
+            ..Default::default()
         };
         decode::run_fact(fact, &bounds, at)
     };
@@ -32,9 +31,8 @@ fn report(id: Uuid, fact: &Fact) -> Result<Reported, Vec<runledger_domain::fault
         let fact = wire_run::v1::ToolCallFact {
             id,
             occurred_at,
-            cause_id: String::new(),
-            cause_stream: String::new(),
             fact: Some(fact),
+            ..Default::default()
         };
         decode::tool_call_fact(fact, &bounds, at)
     };
@@ -58,9 +56,8 @@ fn report(id: Uuid, fact: &Fact) -> Result<Reported, Vec<runledger_domain::fault
                 schedule::v1::ScheduleFact {
                     id,
                     occurred_at,
-                    cause_id,
-                    cause_stream: String::new(),
                     fact,
+                    ..Default::default()
                 },
                 &bounds,
                 at,
@@ -70,16 +67,15 @@ fn report(id: Uuid, fact: &Fact) -> Result<Reported, Vec<runledger_domain::fault
         | Wire::ApprovalVoted(_)
         | Wire::ApprovalClosed(_)
         | Wire::ExecutionConfirmed(_)
-        | Wire::CommandRejected(_) => panic!("a decision is no fact"),
+        | Wire::CommandRejected(_) => unreachable!("a decision is no fact"),
         Wire::MessageRecorded(fact) => {
             let fact = Some(message::v1::message_fact::Fact::MessageRecorded(fact));
             decode::message_fact(
                 message::v1::MessageFact {
                     id,
                     occurred_at,
-                    cause_id,
-                    cause_stream: String::new(),
                     fact,
+                    ..Default::default()
                 },
                 &bounds,
                 at,
