@@ -63,11 +63,7 @@ fn report(id: Uuid, fact: &Fact) -> Result<Reported, Vec<runledger_domain::fault
                 at,
             )
         }
-        Wire::ToolCallDecided(_)
-        | Wire::ApprovalVoted(_)
-        | Wire::ApprovalClosed(_)
-        | Wire::ExecutionConfirmed(_)
-        | Wire::CommandRejected(_) => unreachable!("a decision is no fact"),
+        Wire::Decision(_) => unreachable!("a decision is no fact"),
         Wire::MessageRecorded(fact) => {
             let fact = Some(message::v1::message_fact::Fact::MessageRecorded(fact));
             decode::message_fact(

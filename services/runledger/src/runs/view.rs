@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::Cell;
+use prost::Message as _;
 use runledger_domain::{message, run, scope};
 use runledger_proto::approval::v1::Verdict;
 use runledger_proto::common::v1::Actor;
@@ -9,6 +10,7 @@ use runledger_proto::message::v1::message_recorded::Content;
 use runledger_proto::run::v1::timeline_item::Fact;
 use runledger_proto::run::v1::tool_call_ended::Result as ToolResult;
 use runledger_proto::run::v1::{FactError, Run, RunStatus, TimelineItem, ToolCall, WorkStatus};
+use runledger_proto::types;
 use runledger_proto::words::{Word, known};
 use runledger_proto::{approval as wire_approval, common, message as wire_message, run as wire};
 
@@ -306,65 +308,48 @@ fn tell(item: &TimelineItem) -> (&'static str, String, Tone) {
             occurrence.schedule_id.clone(),
             Tone::Plain,
         ),
-        Fact::ToolCallDecided(_)
-        | Fact::ApprovalVoted(_)
-        | Fact::ApprovalClosed(_)
-        | Fact::ExecutionConfirmed(_)
-        | Fact::CommandRejected(_) => tell_decision(fact),
+        Fact::Decision(bytes) => tell_decision(&item.r#type, bytes),
     }
 }
 
 /// The same of what was decided about a run.
-fn tell_decision(fact: &Fact) -> (&'static str, String, Tone) {
-    match fact {
-        Fact::ToolCallDecided(decided) => {
-            let call = decided.call.clone().unwrap_or_default();
-            let tone = match decided.verdict() {
-                Verdict::Blocked => Tone::Bad,
-                Verdict::Warned | Verdict::AwaitingApproval => Tone::Faint,
-                Verdict::Allowed | Verdict::Unspecified => Tone::Plain,
-            };
-            (
-                "call asked for",
-                format!("{}  {}: {}", call.tool_call_id, call.tool, decided.message),
-                tone,
-            )
+fn tell_decision(type_name: &str, bytes: &[u8]) -> (&'static str, String, Tone) {
+    let told = match type_name {
+        types::TOOL_CALL_DECIDED => {
+            wire_approval::v1::ToolCallDecided::decode(bytes).map(asked_for)
         }
-        Fact::ApprovalVoted(voted) => (
-            "approver said",
-            format!(
-                "{}  {}{}",
-                voted.tool_call_id,
-                if voted.approve { "yes" } else { "no" },
-                if voted.reason.is_empty() {
-                    String::new()
-                } else {
-                    format!(", {}", voted.reason)
-                }
-            ),
-            Tone::Plain,
-        ),
-        Fact::ApprovalClosed(closed) => (
-            "approval closed",
-            format!(
-                "{}  {}",
-                closed.tool_call_id,
-                word::<wire_approval::v1::ApprovalStatus>(closed.status)
-            ),
-            Tone::Faint,
-        ),
-        Fact::ExecutionConfirmed(confirmed) => (
-            "call confirmed",
-            confirmed.tool_call_id.clone(),
-            Tone::Plain,
-        ),
-        Fact::CommandRejected(rejected) => (
-            "refused",
-            format!("{}: {}", rejected.reason, rejected.message),
-            Tone::Faint,
-        ),
-        _ => ("", String::new(), Tone::Plain),
-    }
+        types::APPROVAL_VOTED => wire_approval::v1::ApprovalVoted::decode(bytes).map(|voted| {
+            let said = if voted.approve { "yes" } else { "no" };
+            let text = format!("{}  {said}  {}", voted.tool_call_id, voted.reason);
+            ("approver said", text.trim_end().to_owned(), Tone::Plain)
+        }),
+        types::APPROVAL_CLOSED => wire_approval::v1::ApprovalClosed::decode(bytes).map(|closed| {
+            let status = word::<wire_approval::v1::ApprovalStatus>(closed.status);
+            let text = format!("{}  {status}", closed.tool_call_id);
+            ("approval closed", text, Tone::Faint)
+        }),
+        types::EXECUTION_CONFIRMED => wire_approval::v1::ExecutionConfirmed::decode(bytes)
+            .map(|confirmed| ("call confirmed", confirmed.tool_call_id, Tone::Plain)),
+        types::COMMAND_REJECTED => {
+            runledger_proto::log::v1::CommandRejected::decode(bytes).map(|rejected| {
+                let text = format!("{}: {}", rejected.reason, rejected.message);
+                ("refused", text, Tone::Faint)
+            })
+        }
+        other => Ok(("something newer", other.to_owned(), Tone::Faint)),
+    };
+    told.unwrap_or_else(|_| ("something newer", type_name.to_owned(), Tone::Faint))
+}
+
+fn asked_for(decided: wire_approval::v1::ToolCallDecided) -> (&'static str, String, Tone) {
+    let tone = match decided.verdict() {
+        Verdict::Blocked => Tone::Bad,
+        Verdict::Warned | Verdict::AwaitingApproval => Tone::Faint,
+        Verdict::Allowed | Verdict::Unspecified => Tone::Plain,
+    };
+    let call = decided.call.unwrap_or_default();
+    let text = format!("{}  {}: {}", call.tool_call_id, call.tool, decided.message);
+    ("call asked for", text, tone)
 }
 
 fn run_ended(ended: &wire::v1::RunEnded) -> (&'static str, String, Tone) {

@@ -179,11 +179,11 @@ fn fact(type_name: &str, payload: &[u8]) -> Result<Option<Fact>, DecodeError> {
         types::TOOL_CALL_STARTED => Fact::ToolCallStarted(Message::decode(payload)?),
         types::TOOL_CALL_ENDED => Fact::ToolCallEnded(Message::decode(payload)?),
         types::MESSAGE_RECORDED => Fact::MessageRecorded(Message::decode(payload)?),
-        types::TOOL_CALL_DECIDED => Fact::ToolCallDecided(Message::decode(payload)?),
-        types::APPROVAL_VOTED => Fact::ApprovalVoted(Message::decode(payload)?),
-        types::APPROVAL_CLOSED => Fact::ApprovalClosed(Message::decode(payload)?),
-        types::EXECUTION_CONFIRMED => Fact::ExecutionConfirmed(Message::decode(payload)?),
-        types::COMMAND_REJECTED => Fact::CommandRejected(Message::decode(payload)?),
+        types::TOOL_CALL_DECIDED
+        | types::APPROVAL_VOTED
+        | types::APPROVAL_CLOSED
+        | types::EXECUTION_CONFIRMED
+        | types::COMMAND_REJECTED => Fact::Decision(payload.to_vec()),
         types::OCCURRENCE_RECORDED => Fact::OccurrenceRecorded(Message::decode(payload)?),
         _ => return Ok(None),
     }))

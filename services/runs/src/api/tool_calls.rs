@@ -6,10 +6,10 @@ use runledger_domain::log::Stream;
 use runledger_domain::run::WorkStatus;
 use runledger_domain::scope::Scope;
 use runledger_domain::time::Timestamp;
-use runledger_proto::approval::v1::ToolCallDecided;
+use runledger_proto::approval::v1::{ToolCallDecided, Verdict};
 use runledger_proto::decode::fields::Fields;
 use runledger_proto::run::v1::{
-    self as wire, ListToolCallsRequest, ListToolCallsResponse, ToolCall,
+    self as wire, CallDecision, CallVerdict, ListToolCallsRequest, ListToolCallsResponse, ToolCall,
 };
 use runledger_proto::words::known;
 use runledger_proto::{encode, types};
@@ -111,6 +111,24 @@ impl Filters {
     }
 }
 
+fn decision(decided: ToolCallDecided) -> CallDecision {
+    let verdict = match decided.verdict() {
+        Verdict::Unspecified => CallVerdict::Unspecified,
+        Verdict::Allowed => CallVerdict::Allowed,
+        Verdict::Warned => CallVerdict::Warned,
+        Verdict::Blocked => CallVerdict::Blocked,
+        Verdict::AwaitingApproval => CallVerdict::AwaitingApproval,
+    };
+    let matches = decided.matches.into_iter();
+    CallDecision {
+        verdict: verdict.into(),
+        reason: decided.reason,
+        message: decided.message,
+        approval_id: decided.approval_id,
+        policy_ids: matches.map(|one| one.policy_id).collect(),
+    }
+}
+
 /// The call of `row`, whose records begin at `place`.
 fn answer(run: &RunId, row: Row, records: &Records, place: usize) -> Result<ToolCall, Fault> {
     let started = row.started_record.and_then(|_| records.get(place));
@@ -122,7 +140,7 @@ fn answer(run: &RunId, row: Row, records: &Records, place: usize) -> Result<Tool
         // A governed call was asked for: the decision is its start.
         Some(record) if record.type_name() == types::TOOL_CALL_DECIDED => {
             let decided: ToolCallDecided = record.decode()?;
-            (decided.call.clone(), Some(decided))
+            (decided.call.clone(), Some(decision(decided)))
         }
         Some(record) => (Some(record.decode()?), None),
     };
@@ -130,7 +148,7 @@ fn answer(run: &RunId, row: Row, records: &Records, place: usize) -> Result<Tool
         run_id: run.to_string(),
         tool_call_id: row.tool_call_id,
         started,
-        decided,
+        decision: decided,
         started_at: row.started_at.map(encode::timestamp),
         ended: ended.map(|record| record.decode()).transpose()?,
         ended_at: row.ended_at.map(encode::timestamp),
