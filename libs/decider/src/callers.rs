@@ -13,7 +13,7 @@ use runledger_domain::log::{self, Asked, Position, Record, Stream, Terms};
 use runledger_domain::scope::{Actor, Scope};
 use runledger_domain::time::{Clock, Timestamp};
 use runledger_eventlog::{Entry, Log, Outcome as Appended, Reports};
-use runledger_proto::{decode, types};
+use runledger_proto::{decode, encode, types};
 use serde::Deserialize;
 use sqlx::PgPool;
 use tokio::sync::oneshot;
@@ -33,6 +33,9 @@ pub struct Options {
     #[serde(with = "humantime_serde")]
     pub deadline: Duration,
 }
+
+/// Largest command, in bytes as stored.
+const COMMAND_BYTES_MAX: usize = 256 << 10;
 
 /// What a caller asks for.
 #[derive(Clone, Debug)]
@@ -121,10 +124,13 @@ struct Inner {
     outcomes: Outcomes,
 }
 
-/// One command on its way.
-struct UnderWay {
-    digest: Digest,
-    told: Option<oneshot::Receiver<Outcome>>,
+/// One command: on its way, or not.
+enum Asking {
+    UnderWay {
+        digest: Digest,
+        told: oneshot::Receiver<Outcome>,
+    },
+    Refused(Fault),
 }
 
 impl Callers {
@@ -161,20 +167,27 @@ impl Callers {
         until: Instant,
     ) -> Result<Vec<Result<Answer, Fault>>, Fault> {
         let now = self.0.clock.now();
-        let mut under_way = Vec::with_capacity(commands.len());
+        let mut asking = Vec::with_capacity(commands.len());
         let mut entries = Vec::with_capacity(commands.len());
         for command in commands {
             let digest = command.digest();
             let key = (command.scope, command.stream.clone(), command.id);
-            under_way.push(UnderWay {
-                digest,
-                told: Some(self.0.outcomes.wait(key).ok_or_else(too_many)?),
-            });
-            entries.push(command.entry(digest, now, self.0.options.deadline));
+            let entry = command.entry(digest, now, self.0.options.deadline);
+            if encode::record_bytes(&entry.record) > COMMAND_BYTES_MAX {
+                asking.push(Asking::Refused(too_large()));
+                continue;
+            }
+            let told = self.0.outcomes.wait(key).ok_or_else(too_many)?;
+            asking.push(Asking::UnderWay { digest, told });
+            entries.push(entry);
+        }
+        if entries.is_empty() {
+            let nothing: Reports = Box::pin(async { Vec::new() });
+            return Ok(answers(asking, nothing, until).await);
         }
         let handed_over = self.0.log.hand_over(entries, until).await;
         let reports = handed_over.map_err(log_fault)?;
-        Ok(answers(under_way, reports, until).await)
+        Ok(answers(asking, reports, until).await)
     }
 
     /// The outcome of a command that was asked before; waits for it.
@@ -198,31 +211,34 @@ impl Callers {
 
 /// An outcome may be there before the report of the append: a repeat finds the first one's.
 async fn answers(
-    mut under_way: Vec<UnderWay>,
+    asking: Vec<Asking>,
     reports: Reports,
     until: Instant,
 ) -> Vec<Result<Answer, Fault>> {
-    let told = under_way.iter_mut().map(|one| one.told.take());
-    let waits = told.map(|told| async move {
-        match told {
-            Some(told) => timeout_at(until, told).await.ok().and_then(Result::ok),
-            None => None,
+    let waits = asking.into_iter().map(|asking| async move {
+        match asking {
+            Asking::Refused(fault) => Err(fault),
+            Asking::UnderWay { digest, told } => {
+                let told = timeout_at(until, told).await.ok();
+                Ok(told.and_then(Result::ok).map(|outcome| (digest, outcome)))
+            }
         }
     });
-    let (outcomes, appended) = tokio::join!(join_all(waits), timeout_at(until, reports));
-    let appended = appended.unwrap_or_default();
-    let answered = under_way.iter().zip(outcomes).enumerate();
-    answered
-        .map(|(index, (one, outcome))| match outcome {
-            Some(outcome) if outcome.request_digest != one.digest => Err(reused()),
-            Some(outcome) => answer(outcome),
-            None => match appended.get(index) {
-                Some(Appended::Accepted(_)) => Ok(Answer::Pending),
-                Some(Appended::TooLarge) => Err(too_large()),
-                Some(Appended::Unknown) | None => Err(append_unknown()),
-            },
-        })
-        .collect()
+    let (told, appended) = tokio::join!(join_all(waits), timeout_at(until, reports));
+    let mut appended = appended.unwrap_or_default().into_iter();
+    let answer = |told: Result<Option<(Digest, Outcome)>, Fault>| {
+        let told = told?;
+        // One report a command that was handed over, in their order.
+        let report = appended.next();
+        match (told, report) {
+            (Some((digest, outcome)), _) if outcome.request_digest != digest => Err(reused()),
+            (Some((_, outcome)), _) => answer(outcome),
+            (None, Some(Appended::Accepted(_))) => Ok(Answer::Pending),
+            (None, Some(Appended::TooLarge)) => Err(too_large()),
+            (None, Some(Appended::Unknown) | None) => Err(append_unknown()),
+        }
+    };
+    told.into_iter().map(answer).collect()
 }
 
 fn answer(outcome: Outcome) -> Result<Answer, Fault> {

@@ -39,7 +39,8 @@ pub(super) fn decide(
     let edited = command.edited_arguments.as_ref();
     let arguments_digest = edited.map_or(call.arguments_digest, |_| digest_arguments(edited));
     let same = arguments_digest == call.arguments_digest;
-    if same && held.votes.contains(&moment.actor.principal) {
+    // Who has approved may think better of it.
+    if command.approve && same && held.votes.contains(&moment.actor.principal) {
         return Err(not_now(
             "ALREADY_VOTED",
             "you have already approved these arguments; others have to approve them too",

@@ -1,5 +1,7 @@
 //! What people decide: approve, reject, one by one or many at once.
 
+use std::collections::HashMap;
+
 use runledger_decider::{Answer, Command};
 use runledger_domain::approval::{self, DecideApproval};
 use runledger_domain::fault::{Fault, Violation};
@@ -119,7 +121,8 @@ impl Api {
     async fn decide_one(&self, call: Call<Asked>) -> Result<wire::DecisionAnswer, Fault> {
         let scope = self.admit(&call.caller, 1)?;
         let id = call.message.id;
-        let command = self.located(&call.caller, scope, call.message).await?;
+        let places = self.places(scope, &[call.message.approval_id]).await?;
+        let command = self.located(&call.caller, scope, call.message, &places)?;
         let answers = self.0.parts.callers.ask(vec![command], call.until).await?;
         decision_answer(id.to_string(), only(answers)?)
     }
@@ -133,7 +136,7 @@ impl Api {
         check_batch(items.len(), "items")?;
         let scope = self.admit(&call.caller, items.len())?;
         let mut ids = Vec::with_capacity(items.len());
-        let mut commands = Vec::with_capacity(items.len());
+        let mut all = Vec::with_capacity(items.len());
         for (index, item) in items.into_iter().enumerate() {
             let list = Path::ROOT.field("items");
             let at = list.item(index);
@@ -154,11 +157,13 @@ impl Api {
                     })
                 }
             };
-            commands.push(match asked {
-                Ok(asked) => self.located(&call.caller, scope, asked).await,
-                Err(fault) => Err(fault),
-            });
+            all.push(asked);
         }
+        let known: Vec<ApprovalId> = all.iter().flatten().map(|one| one.approval_id).collect();
+        let places = self.places(scope, &known).await?;
+        let located = |asked| self.located(&call.caller, scope, asked, &places);
+        let commands = all.into_iter().map(|asked| asked.and_then(located));
+        let commands = commands.collect();
         let answers = self.ask_sound(commands, call.until).await?;
         let answers = ids.into_iter().zip(answers).map(|(id, answered)| {
             let answered = answered.and_then(|answer| decision_answer(id.clone(), answer));
@@ -173,32 +178,53 @@ impl Api {
         })
     }
 
-    /// The command about an approval, in the stream of its run.
-    async fn located(&self, caller: &Caller, scope: Scope, asked: Asked) -> Result<Command, Fault> {
+    /// Where some approvals lie; those that are not the scope's are left out.
+    async fn places(&self, scope: Scope, ids: &[ApprovalId]) -> Result<Places, Fault> {
         let mut view = self.read(scope, &ReadOptions::default(), None).await?;
         let (tenant, mode) = (view.tenant(), view.mode());
-        let place: Option<(String, String)> = sqlx::query_as(statements::SELECT_PLACE)
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+        let rows: Vec<(Uuid, String, String)> = sqlx::query_as(statements::SELECT_PLACE)
             .bind(tenant)
             .bind(mode)
-            .bind(ApprovalId::as_uuid(asked.approval_id))
-            .fetch_optional(&mut **view.tx())
+            .bind(ids)
+            .fetch_all(&mut **view.tx())
             .await
             .map_err(database)?;
         view.close().await?;
+        rows.into_iter()
+            .map(|(id, run_id, tool_call_id)| {
+                let run_id = RunId::parse(run_id).map_err(Fault::internal)?;
+                let call = ToolCallId::parse(tool_call_id).map_err(Fault::internal)?;
+                Ok((ApprovalId::new(id), (run_id, call)))
+            })
+            .collect()
+    }
+
+    /// The command about an approval, in the stream of its run.
+    fn located(
+        &self,
+        caller: &Caller,
+        scope: Scope,
+        asked: Asked,
+        places: &Places,
+    ) -> Result<Command, Fault> {
+        let place = places.get(&asked.approval_id);
         let (run_id, tool_call_id) = place.ok_or_else(approval_not_found)?;
-        let run_id = RunId::parse(run_id).map_err(Fault::internal)?;
         let command = approval::Command::DecideApproval(DecideApproval {
             approval_id: asked.approval_id,
-            tool_call_id: ToolCallId::parse(tool_call_id).map_err(Fault::internal)?,
+            tool_call_id: tool_call_id.clone(),
             approve: asked.approve,
             reason: asked.reason,
             edited_arguments: asked.edited_arguments,
             arguments_digest: asked.arguments_digest,
         });
-        let stream = Stream::run(&run_id);
+        let stream = Stream::run(run_id);
         Ok(self.approval_command(caller, scope, asked.id, stream, &command, Vec::new()))
     }
 }
+
+/// The runs and the calls of approvals.
+type Places = HashMap<ApprovalId, (RunId, ToolCallId)>;
 
 fn decision_answer(id: String, answer: Answer) -> Result<wire::DecisionAnswer, Fault> {
     use wire::decision_answer::Answer as Wire;
