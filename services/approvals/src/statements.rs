@@ -17,6 +17,7 @@ statements! {
     INSERT_POLICY_VERSIONS = "insert_policy_versions",
     INSERT_VOTES = "insert_votes",
     SELECT_APPROVAL = "select_approval",
+    SELECT_APPROVER_COUNT = "select_approver_count",
     SELECT_APPROVALS = "select_approvals",
     SELECT_APPROVALS_ALIKE = "select_approvals_alike",
     SELECT_CHANGES = "select_changes",

@@ -5,12 +5,15 @@ use runledger_decider::{Answer, Command};
 use runledger_domain::fault::{Fault, Kind};
 use runledger_domain::ids::{PolicyId, RecordId};
 use runledger_domain::log::Stream;
-use runledger_domain::policy::{self, Book};
+use runledger_domain::policy::{self, ApproverSet, Book};
+use runledger_domain::scope::{Role, Scope};
 use runledger_domain::time::Timestamp;
+use runledger_projection::ReadOptions;
 use runledger_proto::decode::fields::{Fields, Path};
 use runledger_proto::policy::v1 as wire;
 use runledger_proto::{decode, encode, types};
 use runledger_service::{page, trace};
+use uuid::Uuid;
 
 use super::{Api, Call, View, database, decided, only, parse};
 use crate::statements;
@@ -146,6 +149,7 @@ impl Api {
     ) -> Result<Changed, Fault> {
         let scope = self.admit(&call.caller, 1)?;
         let ((id, command), _) = parse(None, |see| read(call.message, see))?;
+        self.check_quorum(scope, &command).await?;
         let (type_name, payload) = encode::policy_command(&command);
         let command = Command {
             id,
@@ -165,6 +169,60 @@ impl Api {
             Some((changed, token)) => (changed.policy, token),
             None => (None, String::new()),
         })
+    }
+
+    /// A policy that nobody could ever satisfy is refused before it is asked for. People come and
+    /// go: what is possible now need not be when a call is held, which the queue shows.
+    async fn check_quorum(&self, scope: Scope, command: &policy::Command) -> Result<(), Fault> {
+        let rule = match command {
+            policy::Command::Create { spec, .. } | policy::Command::Update { spec, .. } => {
+                spec.approval.clone().unwrap_or_default()
+            }
+            policy::Command::SetEnabled { .. } | policy::Command::Delete { .. } => return Ok(()),
+        };
+        // One is the least there can be, and a tenant has an admin.
+        if rule.quorum <= 1 {
+            return Ok(());
+        }
+        let usual = [Role::Admin, Role::Reviewer];
+        let names_nobody = rule.approvers == ApproverSet::default();
+        let roles: Vec<&str> = if names_nobody {
+            usual.iter().map(|role| role.as_str()).collect()
+        } else {
+            rule.approvers
+                .roles
+                .iter()
+                .map(|role| role.as_str())
+                .collect()
+        };
+        let principals: Vec<Uuid> = rule
+            .approvers
+            .principals
+            .iter()
+            .map(|one| one.as_uuid())
+            .collect();
+        let mut view = self.read(scope, &ReadOptions::default(), None).await?;
+        let tenant = view.tenant();
+        let count: i64 = sqlx::query_scalar(statements::SELECT_APPROVER_COUNT)
+            .bind(tenant)
+            .bind(roles)
+            .bind(principals)
+            .fetch_one(&mut **view.tx())
+            .await
+            .map_err(database)?;
+        view.close().await?;
+        if count >= i64::from(rule.quorum) {
+            return Ok(());
+        }
+        let message = format!(
+            "the policy asks for {} approvers, and the tenant has {count} who could be one; ask for fewer, name others, or make principals first",
+            rule.quorum
+        );
+        Err(Fault::new(
+            Kind::Precondition,
+            "QUORUM_UNREACHABLE",
+            message,
+        ))
     }
 
     pub(super) async fn policy(
