@@ -125,7 +125,8 @@ impl<V: Viewed> View<V> {
                 () = shutdown.cancelled() => return Ok(()),
                 event = subscription.next() => match event {
                     Event::Assigned(partitions) => {
-                        subscription.start(partitions.into_iter().map(|one| (one, 0)).collect());
+                        let next = cursor.next_offset;
+                        subscription.start(partitions.into_iter().map(|one| (one, next)).collect());
                     }
                     Event::Records => self.read(&mut subscription, &mut cursor)?,
                     Event::Revoked(_) => {}
@@ -133,7 +134,11 @@ impl<V: Viewed> View<V> {
                 },
                 looked = &mut look => {
                     match looked {
-                        Ok(found) => aim = Some(found),
+                        // The first that was not reached yet: while much is appended, a later one
+                        // might never be.
+                        Ok(found) => {
+                            aim.get_or_insert(found);
+                        }
                         Err(error) => {
                             self.working.send_replace(false);
                             warn!(family = %self.family, error = &error as &dyn std::error::Error, "cannot see how far the view has to be");

@@ -149,6 +149,7 @@ impl Credentials {
             ("ingest", &self.endpoints.ingest),
             ("directory", &self.endpoints.directory),
             ("runs", &self.endpoints.runs),
+            ("approvals", &self.endpoints.approvals),
         ]
         .into_iter()
         .map(|(name, url)| (name.to_owned(), text(url)))
@@ -186,6 +187,7 @@ mod tests {
         let mut credentials = Credentials::default();
         credentials.keys.agent = Some("rl_live_0123".into());
         credentials.endpoints.runs = "http://127.0.0.1:9".to_owned();
+        credentials.endpoints.approvals = "http://127.0.0.1:8".to_owned();
         for _ in 0..2 {
             credentials.write(&path).unwrap();
             assert_eq!(
