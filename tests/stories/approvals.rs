@@ -29,19 +29,7 @@ async fn a_held_call_is_approved_by_a_person_and_made_once() {
     let mut reviewer = Desk::of(&installation, 1, tenant.key(Role::Reviewer));
     let pay = on_tool("pay", policy::Action::RequireApproval);
     let token = admin.create("pay", pay).await;
-    let mut beyond = on_tool("pay", policy::Action::RequireApproval);
-    beyond.approval = Some(policy::ApprovalRule {
-        quorum: 3, // an admin and a reviewer are all there is
-        ..Default::default()
-    });
-    let request = policy::CreatePolicyRequest {
-        id: new_id(),
-        policy_id: "beyond".into(),
-        spec: Some(beyond),
-    };
-    let refused = admin.policies.create_policy(request).await;
-    let unreachable = (Code::FailedPrecondition, "QUORUM_UNREACHABLE".into());
-    assert_eq!(refusal(refused), unreachable);
+    assert_quorum_can_be_reached(&mut admin).await;
 
     let asked = call("run-1", 1, "pay", "{\"amount\":700}");
     let id = new_id();
@@ -110,4 +98,21 @@ async fn a_held_call_is_approved_by_a_person_and_made_once() {
 
 fn reviewer_as_agent(installation: &Installation, tenant: &Tenant) -> Desk {
     Desk::of(installation, 1, tenant.key(Role::Agent))
+}
+
+/// A policy that nobody could satisfy is refused: an admin and a reviewer are all there is.
+async fn assert_quorum_can_be_reached(admin: &mut Desk) {
+    let mut beyond = on_tool("pay", policy::Action::RequireApproval);
+    beyond.approval = Some(policy::ApprovalRule {
+        quorum: 3,
+        ..Default::default()
+    });
+    let request = policy::CreatePolicyRequest {
+        id: new_id(),
+        policy_id: "beyond".into(),
+        spec: Some(beyond),
+    };
+    let refused = admin.policies.create_policy(request).await;
+    let unreachable = (Code::FailedPrecondition, "QUORUM_UNREACHABLE".into());
+    assert_eq!(refusal(refused), unreachable);
 }
