@@ -19,6 +19,7 @@ pub mod health;
 pub mod ids;
 pub mod limits;
 pub mod metrics;
+pub mod open_streams;
 pub mod page;
 pub mod server;
 pub mod status;

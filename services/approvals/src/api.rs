@@ -20,6 +20,7 @@ use runledger_proto::{decode, encode, policy};
 use runledger_service::auth::{self, Authenticator, Caller};
 use runledger_service::clearance::Clearance;
 use runledger_service::limits::{self, Buckets};
+use runledger_service::open_streams::OpenStreams;
 use runledger_service::server::Stopping;
 use runledger_service::status;
 use serde::Deserialize;
@@ -37,7 +38,7 @@ mod requesting;
 mod rows;
 mod streams;
 
-use streams::{Streamed, Streams};
+use streams::{STREAMS, Streamed};
 
 /// How long a read waits when it does not say, and longest.
 const MAX_WAIT_DEFAULT: Duration = Duration::from_secs(2);
@@ -74,14 +75,14 @@ pub(crate) struct Api(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
-    streams: Streams,
+    streams: OpenStreams,
 }
 
 impl Api {
     pub(crate) fn new(parts: Parts, options: &Options) -> Self {
         Self(Arc::new(Inner {
             parts,
-            streams: Streams::new(options.streams_max, options.streams_of_tenant_max),
+            streams: OpenStreams::new(STREAMS, options.streams_max, options.streams_of_tenant_max),
         }))
     }
 

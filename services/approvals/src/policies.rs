@@ -17,7 +17,7 @@ struct Compiled {
 
 impl Compiled {
     fn new(book: Book) -> Self {
-        let set = PolicySet::compile(book.policies());
+        let set = book.compile();
         Self { book, set }
     }
 }

@@ -22,6 +22,7 @@ use runledger_proto::run::v1::{
 use runledger_proto::{decode, encode};
 use runledger_service::auth::{self, Authenticator};
 use runledger_service::clearance::Clearance;
+use runledger_service::open_streams::OpenStreams;
 use runledger_service::server::Stopping;
 use runledger_service::status;
 use serde::Deserialize;
@@ -37,7 +38,7 @@ mod tail;
 mod timeline;
 mod tool_calls;
 
-use tail::{Tailed, Tails};
+use tail::{TAILS, Tailed};
 
 /// Section `[api]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -62,7 +63,7 @@ pub(crate) struct Api {
     authenticator: Authenticator,
     clearance: Clearance,
     page_bytes_max: u32,
-    tails: Tails,
+    tails: OpenStreams,
 }
 
 impl Api {
@@ -73,7 +74,7 @@ impl Api {
         clearance: Clearance,
         options: &Options,
     ) -> Self {
-        let tails = Tails::new(options.tails_max, options.tails_of_tenant_max);
+        let tails = OpenStreams::new(TAILS, options.tails_max, options.tails_of_tenant_max);
         Self {
             reader,
             authenticator,

@@ -238,8 +238,3 @@ fn decision_answer(id: String, answer: Answer) -> Result<wire::DecisionAnswer, F
         token,
     })
 }
-
-/// An approval, as a request names it.
-pub(super) fn approval_id(see: &mut Fields<'_>, value: &str) -> Option<Uuid> {
-    see.uuid("approval_id", value)
-}

@@ -4,20 +4,20 @@
 //! client holds a round in memory and nothing else. The wait begins from the cursors of that very
 //! snapshot, so that nothing is slept through.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::try_unfold;
 use http::HeaderMap;
 use runledger_domain::fault::{Fault, Kind};
-use runledger_domain::ids::{ApprovalId, TenantId};
+use runledger_domain::ids::ApprovalId;
 use runledger_domain::log::{Family, Partition};
 use runledger_domain::scope::Scope;
 use runledger_projection::{Cursors, ReadOptions};
 use runledger_proto::approval::v1 as wire;
+use runledger_service::open_streams::{Named, Open};
 use runledger_service::{auth, page, status};
 use sqlx::{FromRow as _, Row as _};
 use tokio::time::{Instant, sleep_until};
@@ -37,58 +37,12 @@ const KEY_CHECK: Duration = Duration::from_millis(200);
 
 pub(super) type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Counts the streams that are open.
-#[derive(Clone)]
-pub(super) struct Streams {
-    max: usize,
-    of_tenant_max: usize,
-    open: Arc<Mutex<HashMap<TenantId, usize>>>,
-}
-
-/// One open stream; closed when dropped.
-struct Open {
-    streams: Streams,
-    tenant: TenantId,
-}
-
-impl Streams {
-    pub(super) fn new(max: usize, of_tenant_max: usize) -> Self {
-        Self {
-            max,
-            of_tenant_max,
-            open: Arc::default(),
-        }
-    }
-
-    fn open(&self, tenant: TenantId) -> Result<Open, Fault> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = open.values().sum();
-        let of_tenant = open.get(&tenant).copied().unwrap_or_default();
-        if all >= self.max || of_tenant >= self.of_tenant_max {
-            let message = "too many waits and watches are open; close one, or read in pages";
-            return Err(Fault::new(Kind::Exhausted, "TOO_MANY_STREAMS", message)
-                .retry_after(Duration::from_secs(1)));
-        }
-        open.insert(tenant, of_tenant + 1);
-        Ok(Open {
-            streams: self.clone(),
-            tenant,
-        })
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let open = self.streams.open.lock();
-        let mut open = open.unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.tenant) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.tenant);
-            }
-        }
-    }
-}
+/// Waits and watches, as they are counted.
+pub(super) const STREAMS: Named = Named {
+    gauge: "runledger_approvals_streams",
+    reason: "TOO_MANY_STREAMS",
+    message: "too many waits and watches are open; close one, or read in pages",
+};
 
 /// What every stream has, whatever it tells.
 struct Going {
@@ -184,7 +138,8 @@ impl Api {
             max_wait: None,
         };
         let (approval_id, options) = parse(Some(read), |see| {
-            super::deciding::approval_id(see, &message.approval_id).map(ApprovalId::new)
+            see.uuid("approval_id", &message.approval_id)
+                .map(ApprovalId::new)
         })?;
         let mut wait = Wait {
             going,

@@ -6,20 +6,20 @@
 //! passes nothing unseen; and the wait begins from the cursors of that very snapshot, so that nothing
 //! is slept through.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::try_unfold;
 use http::HeaderMap;
 use runledger_domain::fault::{Fault, Kind};
-use runledger_domain::ids::{RunId, TenantId};
+use runledger_domain::ids::RunId;
 use runledger_domain::scope::Scope;
 use runledger_projection::{Cursors, ReadOptions};
 use runledger_proto::decode::fields::reason;
 use runledger_proto::run::v1::{TailRunRequest, TailRunResponse};
+use runledger_service::open_streams::{Named, Open};
 use runledger_service::{page, status};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -40,65 +40,12 @@ const KEY_CHECK: Duration = Duration::from_millis(200);
 
 pub(super) type Tailed = Pin<Box<dyn Stream<Item = Result<TailRunResponse, Status>> + Send>>;
 
-/// Counts the tails that are open.
-#[derive(Clone)]
-pub(super) struct Tails {
-    max: usize,
-    of_tenant_max: usize,
-    open: Arc<Mutex<HashMap<TenantId, usize>>>,
-}
-
-/// One open tail; closed when dropped.
-struct Open {
-    tails: Tails,
-    tenant: TenantId,
-}
-
-impl Tails {
-    pub(super) fn new(max: usize, of_tenant_max: usize) -> Self {
-        Self {
-            max,
-            of_tenant_max,
-            open: Arc::default(),
-        }
-    }
-
-    fn open(&self, tenant: TenantId) -> Result<Open, Fault> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, of_tenant) = (
-            open.values().sum::<usize>(),
-            open.get(&tenant).copied().unwrap_or_default(),
-        );
-        if all >= self.max || of_tenant >= self.of_tenant_max {
-            let message = "too many tails are open; close one, or read the timeline in pages";
-            return Err(Fault::new(Kind::Exhausted, "TOO_MANY_TAILS", message)
-                .retry_after(Duration::from_secs(1)));
-        }
-        open.insert(tenant, of_tenant + 1);
-        metrics::gauge!("runledger_runs_tails").increment(1);
-        Ok(Open {
-            tails: self.clone(),
-            tenant,
-        })
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        metrics::gauge!("runledger_runs_tails").decrement(1);
-        let mut open = self
-            .tails
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.tenant) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.tenant);
-            }
-        }
-    }
-}
+/// Tails, as they are counted.
+pub(super) const TAILS: Named = Named {
+    gauge: "runledger_runs_tails",
+    reason: "TOO_MANY_TAILS",
+    message: "too many tails are open; close one, or read the timeline in pages",
+};
 
 /// A tail and where it stands.
 struct Tail {
