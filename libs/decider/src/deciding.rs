@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
 use crate::clock::Clock;
-use crate::judging::{Desk, Judged, judge};
+use crate::judging::{Judged, judge};
 use crate::rounds::Rounds;
 use crate::rules::Rules;
 
@@ -316,7 +316,7 @@ impl<R: Rules> Decider<R> {
         let Some(held) = self.held.get_mut(&ready.partition) else {
             return Ok(None);
         };
-        let Some(desk) = held.desk(&*self.rules, at, self.wall.now()) else {
+        let Some(desk) = held.desk(&*self.rules, at, self.wall.now(), &input.suspended) else {
             return Ok(None);
         };
         let at = desk.at;
@@ -327,10 +327,6 @@ impl<R: Rules> Decider<R> {
             }
         }
         held.note_undecided(ready.most, &commands);
-        let desk = Desk {
-            suspended: input.suspended.clone(),
-            ..desk
-        };
         let judged = judge(&*self.rules, desk, &mut input.states, &owed, &commands);
         if wary {
             // It was survived: only what fells its decider counts.

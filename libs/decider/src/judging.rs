@@ -44,7 +44,7 @@ pub(crate) struct Owed {
 
 /// A partition, as its decider has read it.
 #[derive(Clone, Debug)]
-pub(crate) struct Desk {
+pub(crate) struct Desk<'a> {
     pub(crate) partition: Partition,
     /// The first offset that was not read.
     pub(crate) read_to: u64,
@@ -55,7 +55,7 @@ pub(crate) struct Desk {
     /// When it is appended, by this machine's clock.
     pub(crate) now: Timestamp,
     /// Streams whose records cannot be applied, and since which offset.
-    pub(crate) suspended: BTreeMap<StreamId, i64>,
+    pub(crate) suspended: &'a BTreeMap<StreamId, i64>,
 }
 
 /// What one partition's round came to.
@@ -70,7 +70,7 @@ pub(crate) struct Judged {
 
 struct Judging<'a, R: Rules> {
     rules: &'a R,
-    desk: Desk,
+    desk: Desk<'a>,
     states: &'a mut States<R>,
     judged: Judged,
 }
@@ -79,7 +79,7 @@ struct Judging<'a, R: Rules> {
 /// against the round's own decisions.
 pub(crate) fn judge<R: Rules>(
     rules: &R,
-    desk: Desk,
+    desk: Desk<'_>,
     states: &mut States<R>,
     owed: &[Owed],
     commands: &[Undecided],

@@ -15,6 +15,7 @@ use super::reading::Ready;
 use crate::judging::{Desk, Undecided};
 use crate::rounds::{Read, Rounds};
 use crate::rules::Rules;
+use crate::states::StreamId;
 
 /// A moment of the log further ahead than this of the clock is no moment to judge time by.
 const AHEAD_MAX: TimeDelta = TimeDelta::seconds(2);
@@ -97,7 +98,13 @@ impl Held {
     }
 
     /// `None`: nothing may be decided here now.
-    pub(super) fn desk<R: Rules>(&self, rules: &R, at: Timestamp, now: Timestamp) -> Option<Desk> {
+    pub(super) fn desk<'a, R: Rules>(
+        &self,
+        rules: &R,
+        at: Timestamp,
+        now: Timestamp,
+        suspended: &'a BTreeMap<StreamId, i64>,
+    ) -> Option<Desk<'a>> {
         let (last_at, rules_version) = self.last?;
         if rules_version > rules.version() {
             warn!(partition = %self.cursor.partition, rules_version, "a later version decides here; this one only reads");
@@ -113,7 +120,7 @@ impl Held {
             head: self.rounds.as_ref()?.head(),
             at: at.max(last_at),
             now,
-            suspended: BTreeMap::new(),
+            suspended,
         })
     }
 
