@@ -157,7 +157,7 @@ impl<R: Rules, M: ReadModel<R>> Books<R, M> {
         let mut states = States::load(rules, tx, wanted).await.map_err(load_error)?;
         let mut misfits = 0;
         for (index, applied) in fresh.enumerate() {
-            let at = applied.record.occurred_at;
+            let at = moment(&applied.record);
             match (applied.record.kind, &applied.fact) {
                 (Kind::Decision, _) => {
                     let decision = decoded.get(&index);
@@ -172,6 +172,15 @@ impl<R: Rules, M: ReadModel<R>> Books<R, M> {
         }
         counter!("runledger_decider_misfits_total").increment(misfits);
         states.write(rules, tx).await.map_err(load_error)
+    }
+}
+
+/// When a record counts: a decision at the moment it was taken at, a fact when we took it in. What its
+/// reporter's clock said would let him stretch the time that a run may take.
+pub(crate) fn moment(record: &Record) -> Timestamp {
+    match record.kind {
+        Kind::Decision => record.occurred_at,
+        Kind::Fact | Kind::Command | Kind::Genesis => record.recorded_at,
     }
 }
 
@@ -354,4 +363,46 @@ async fn keep_moments(tx: &mut PgConnection, decisions: &[&Applied]) -> Result<(
 
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use runledger_domain::ids::{PrincipalId, TenantId};
+    use runledger_domain::log::{Author, Stream};
+    use runledger_domain::scope::{Mode, Scope};
+
+    use super::*;
+
+    #[test]
+    fn what_a_reporter_says_of_time_does_not_count() {
+        let at = |second| Timestamp::from_timestamp(second, 0).unwrap();
+        let record = |kind| Record {
+            id: RecordId::new(Uuid::nil()),
+            scope: Scope {
+                tenant: TenantId::new(Uuid::nil()),
+                mode: Mode::Live,
+            },
+            stream: Stream::parse("run/1").unwrap(),
+            kind,
+            type_name: "type".into(),
+            occurred_at: at(1),
+            recorded_at: at(2),
+            author: Author {
+                principal: PrincipalId::new(Uuid::nil()),
+                kind: None,
+                role: None,
+            },
+            cause: None,
+            request_digest: [0; 32],
+            key: None,
+            payload: Vec::new(),
+            terms: None,
+        };
+        assert_eq!(moment(&record(Kind::Fact)), at(2));
+        assert_eq!(
+            moment(&record(Kind::Decision)),
+            at(1),
+            "its decider took it by the database's clock"
+        );
+    }
 }

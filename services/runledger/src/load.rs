@@ -10,6 +10,7 @@ use crate::cli;
 use crate::remote::Remote;
 use crate::say::{self, Columns, Tone, cell, count, toned};
 
+mod asking;
 mod bare;
 mod copy;
 mod driver;
@@ -29,7 +30,11 @@ pub(crate) async fn run(args: &cli::Load) -> anyhow::Result<()> {
         return Box::pin(figures::run(args)).await;
     }
     let remote = Remote::resolve(&args.server)?;
-    for url in [&remote.endpoints.ingest, &remote.endpoints.runs] {
+    for url in [
+        &remote.endpoints.ingest,
+        &remote.endpoints.runs,
+        &remote.endpoints.approvals,
+    ] {
         refuse_remote(url)?;
     }
     let job = Job {
@@ -39,7 +44,11 @@ pub(crate) async fn run(args: &cli::Load) -> anyhow::Result<()> {
         records_max: args.records_max,
         check_every: args.check_every,
     };
-    let measured = driver::drive(&remote, &job).await?;
+    let measured = if args.governed {
+        asking::ask(&remote, &job).await?
+    } else {
+        driver::drive(&remote, &job).await?
+    };
     report(&job, &measured)?;
     if measured.stale > 0 {
         bail!(
@@ -103,8 +112,8 @@ fn report(job: &Job, measured: &Measured) -> anyhow::Result<()> {
         ">samples",
     ]);
     let from = match job.pace {
-        Pace::Rate(_) => "append, from its moment",
-        Pace::Callers(_) => "append",
+        Pace::Rate(_) => "answered, from its moment",
+        Pace::Callers(_) => "answered",
     };
     for (name, histogram) in [
         (from, &measured.latency),

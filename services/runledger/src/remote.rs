@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use runledger_domain::scope::Mode;
+use runledger_proto::approval::v1::approval_service_client::ApprovalServiceClient;
 use runledger_proto::directory::v1::directory_service_client::DirectoryServiceClient;
 use runledger_proto::log::v1::dead_letter_service_client::DeadLetterServiceClient;
 use runledger_proto::message::v1::message_ingest_service_client::MessageIngestServiceClient;
@@ -147,6 +148,11 @@ impl Remote {
         Ok(DeadLetterServiceClient::new(connection))
     }
 
+    pub(crate) async fn approvals(&self, what: For) -> anyhow::Result<Approvals> {
+        let connection = self.connect(&self.endpoints.approvals, what).await?;
+        Ok(ApprovalServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
+    }
+
     pub(crate) async fn directory(&self, what: For) -> anyhow::Result<Directory> {
         Ok(DirectoryServiceClient::new(
             self.connect(&self.endpoints.directory, what).await?,
@@ -154,6 +160,7 @@ impl Remote {
     }
 }
 
+pub(crate) type Approvals = ApprovalServiceClient<Connection>;
 pub(crate) type Runs = RunsServiceClient<Connection>;
 pub(crate) type DeadLetters = DeadLetterServiceClient<Connection>;
 pub(crate) type Directory = DirectoryServiceClient<Connection>;

@@ -112,7 +112,7 @@ impl Reader {
             Kind::Fact => {
                 if let Some(Fact::Run(fact)) = decode::fact(&record).expect("a fact") {
                     let stream = self.streams.entry(run).or_default();
-                    heed(&mut stream.run, &fact, record.occurred_at);
+                    heed(&mut stream.run, &fact, crate::books::moment(&record));
                 }
             }
             Kind::Genesis => {}

@@ -357,6 +357,9 @@ pub(crate) struct Load {
     /// Read back after every Nth request, with its token, and see that it is there; 0: never
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) check_every: u64,
+    /// Ask for governed calls, one a request, and wait for each decision, instead of appending
+    #[arg(long, conflicts_with_all = ["batch", "check_every"])]
+    pub(crate) governed: bool,
     /// The figures of the README: starts every role in a process of its own on fresh topics and a
     /// fresh database of the dev stack, measures pairs in turn, prints Markdown, takes ten minutes
     #[arg(
@@ -366,7 +369,7 @@ pub(crate) struct Load {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "all",
-        conflicts_with_all = ["rate", "duration", "batch", "records_max", "check_every"]
+        conflicts_with_all = ["rate", "duration", "batch", "records_max", "check_every", "governed"]
     )]
     pub(crate) figures: Option<Figures>,
     /// What --figures compares with: a server whose appends do nothing
@@ -394,6 +397,14 @@ pub(crate) enum Figures {
     Load,
     /// Building the read model anew
     Rebuild,
+    /// Asking for governed calls
+    Governed,
+}
+
+impl Figures {
+    pub(crate) fn includes(self, part: Self) -> bool {
+        matches!(self, Self::All) || self == part
+    }
 }
 
 /// A time span: `500ms`, `10s`, `5m`, `24h`, `2d`.

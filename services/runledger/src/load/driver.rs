@@ -25,14 +25,14 @@ use super::histogram;
 use crate::remote::{For, Ingest, Remote, Runs};
 
 /// Connections that callers share.
-const CONNECTIONS: usize = 4;
+pub(super) const CONNECTIONS: usize = 4;
 /// Most requests in flight in an open loop; beyond that requests wait, and their latency says so.
 const IN_FLIGHT_MAX: u16 = 1_024;
 /// Runs that the tool calls belong to, beside those of the checks.
-const RUNS: u64 = 512;
+pub(super) const RUNS: u64 = 512;
 /// Characters of the arguments, so that a record is about a kilobyte.
-const ARGUMENT_CHARS: usize = 640;
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ARGUMENT_CHARS: usize = 640;
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a check asks the read model to wait.
 const CHECK_WAIT: Duration = Duration::from_secs(10);
 /// Longest pause that a refusal may ask for.
@@ -78,7 +78,7 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    fn new() -> anyhow::Result<Self> {
+    pub(super) fn new() -> anyhow::Result<Self> {
         Ok(Self {
             elapsed: Duration::ZERO,
             requests: 0,
@@ -124,7 +124,7 @@ impl Schedule {
         (moment < self.begin + self.job.duration).then_some(moment)
     }
 
-    fn workers(&self) -> u16 {
+    pub(super) fn workers(&self) -> u16 {
         match self.job.pace {
             Pace::Callers(callers) => callers,
             Pace::Rate(_) => IN_FLIGHT_MAX,

@@ -9,6 +9,7 @@ use crate::{cli, say};
 
 mod appending;
 mod backlog;
+mod governed;
 mod readers;
 mod reading;
 mod rebuilding;
@@ -37,7 +38,8 @@ pub(super) async fn run(args: &cli::Load) -> anyhow::Result<()> {
     }
     let admin = &args.admin_postgres;
     let mut figures = Vec::new();
-    if args.figures != Some(cli::Figures::Rebuild) {
+    let part = args.figures.unwrap_or(cli::Figures::All);
+    if part.includes(cli::Figures::Load) {
         let ground = Ground::prepare(admin).await?;
         let measured = appending::measure(&ground, &mut figures).await;
         let unary = ground.leave(measured).await?;
@@ -45,9 +47,14 @@ pub(super) async fn run(args: &cli::Load) -> anyhow::Result<()> {
         let measured = reading::measure(&ground, &mut figures, unary).await;
         ground.leave(measured).await?;
     }
-    if args.figures != Some(cli::Figures::Load) {
+    if part.includes(cli::Figures::Rebuild) {
         let ground = Ground::prepare(admin).await?;
         let measured = rebuilding::measure(&ground, &mut figures).await;
+        ground.leave(measured).await?;
+    }
+    if part.includes(cli::Figures::Governed) {
+        let mut ground = Ground::prepare(admin).await?;
+        let measured = governed::measure(&mut ground, &mut figures).await;
         ground.leave(measured).await?;
     }
     print(&figures, &machine(admin).await)

@@ -94,6 +94,24 @@ impl Ground {
         })
     }
 
+    /// Starts the roles that govern calls: the api goes with the ground, the decider is the caller's.
+    pub(super) async fn govern(&mut self) -> anyhow::Result<Process> {
+        let address = free_address().await?;
+        let mut api = role(
+            &self.name,
+            &["approvals", "api"],
+            Some(address),
+            &self.folder,
+        )?;
+        let listens = api.listens(address).await;
+        listens.with_context(|| logs(&self.folder))?;
+        self.servers.push(api);
+        let decider = role(&self.name, &["approvals", "decider"], None, &self.folder)?;
+        house::ready(&house::url(address)).await?;
+        self.remote.endpoints.approvals = house::url(address);
+        Ok(decider)
+    }
+
     /// The projector, from where it was ended.
     pub(super) fn projector(&self) -> anyhow::Result<Process> {
         role(&self.name, &["runs", "projector"], None, &self.folder)
@@ -167,6 +185,10 @@ fn role(
     ];
     match address {
         Some(address) => environment.push(("RUNLEDGER_SERVER__LISTEN", address.to_string())),
+        // The group of the books is not the group of the runs.
+        None if arguments == ["approvals", "decider"] => {
+            environment.push(("RUNLEDGER_BOOKS__NAME", format!("{house}.approvals")));
+        }
         None => environment.push(("RUNLEDGER_PROJECTION__NAME", house.to_owned())),
     }
     Process::start(&arguments.join("-"), arguments, &environment, folder.path())
