@@ -80,8 +80,7 @@ impl<R: Rules, M: ReadModel<R>> Projection for Books<R, M> {
         let facts = keep_facts(tx, &of(Kind::Fact)).await?;
         let commands = keep_commands(tx, &of(Kind::Command)).await?;
         let decisions = of(Kind::Decision);
-        keep_outcomes(tx, &decisions).await?;
-        keep_moments(tx, &decisions).await?;
+        keep_decisions(tx, &decisions).await?;
         let standing = |applied: &&Applied| {
             let is_first = match applied.record.kind {
                 // The chain has judged it.
@@ -288,9 +287,13 @@ async fn keep_commands(tx: &mut PgConnection, batch: &[&Applied]) -> Result<Posi
     Ok(new_ones(&firsts, &went_in))
 }
 
-/// Writes what decisions answer. Of two that name one command, the first stands.
-async fn keep_outcomes(tx: &mut PgConnection, decisions: &[&Applied]) -> Result<(), ApplyError> {
-    let mut answered: BTreeMap<(Uuid, &str, &str, Uuid), &Applied> = BTreeMap::new();
+/// Writes what decisions answer, and the last moment and the highest version of rules of each
+/// partition. Of two decisions that name one command, the first stands.
+async fn keep_decisions(tx: &mut PgConnection, decisions: &[&Applied]) -> Result<(), ApplyError> {
+    if decisions.is_empty() {
+        return Ok(());
+    }
+    let mut answered: BTreeMap<Identity<'_>, &Applied> = BTreeMap::new();
     for applied in decisions {
         let record = &applied.record;
         let cause = record.cause.as_ref().filter(|cause| cause.stream.is_none());
@@ -301,14 +304,12 @@ async fn keep_outcomes(tx: &mut PgConnection, decisions: &[&Applied]) -> Result<
                 .or_insert(applied);
         }
     }
-    if answered.is_empty() {
-        return Ok(());
-    }
     let column = |pick: fn(&Identity<'_>) -> Uuid| answered.keys().map(pick).collect::<Vec<_>>();
     let modes: Vec<&str> = answered.keys().map(|one| one.1).collect();
     let streams: Vec<&str> = answered.keys().map(|one| one.2).collect();
     let records = || answered.values().map(|applied| &applied.record);
     let offsets = answered.values().map(|one| signed(one.position.offset));
+    let moments = Moments::of(decisions);
     sqlx::query(statements::UPDATE_OUTCOMES)
         .bind(column(|one| one.0))
         .bind(modes)
@@ -322,43 +323,49 @@ async fn keep_outcomes(tx: &mut PgConnection, decisions: &[&Applied]) -> Result<
                 .map(|one| one.payload.as_slice())
                 .collect::<Vec<_>>(),
         )
+        .bind(moments.families)
+        .bind(moments.partitions)
+        .bind(moments.last_ats)
+        .bind(moments.versions)
         .execute(tx)
         .await
         .map_err(ApplyError::database("keep outcomes"))?;
     Ok(())
 }
 
-/// Writes the last moment and the highest version of rules of each partition.
-async fn keep_moments(tx: &mut PgConnection, decisions: &[&Applied]) -> Result<(), ApplyError> {
-    let mut last: BTreeMap<Partition, (Timestamp, u32)> = BTreeMap::new();
-    for applied in decisions {
-        let version = match &applied.record.terms {
-            Some(Terms::Decided(decided)) => decided.rules_version,
-            Some(Terms::Asked(_)) | None => 0,
-        };
-        let at = applied.record.occurred_at;
-        let (latest, highest) = last
-            .entry(applied.position.partition)
-            .or_insert((at, version));
-        *latest = at.max(*latest);
-        *highest = version.max(*highest);
+/// Columns of the partitions in which something was decided.
+#[derive(Default)]
+struct Moments {
+    families: Vec<&'static str>,
+    partitions: Vec<i32>,
+    last_ats: Vec<Timestamp>,
+    versions: Vec<i64>,
+}
+
+impl Moments {
+    fn of(decisions: &[&Applied]) -> Self {
+        let mut last: BTreeMap<Partition, (Timestamp, u32)> = BTreeMap::new();
+        for applied in decisions {
+            let version = match &applied.record.terms {
+                Some(Terms::Decided(decided)) => decided.rules_version,
+                Some(Terms::Asked(_)) | None => 0,
+            };
+            let at = applied.record.occurred_at;
+            let (latest, highest) = last
+                .entry(applied.position.partition)
+                .or_insert((at, version));
+            *latest = at.max(*latest);
+            *highest = version.max(*highest);
+        }
+        let mut moments = Self::default();
+        for (partition, (at, version)) in last {
+            moments.families.push(partition.family.as_str());
+            moments.partitions.push(number(partition));
+            moments.last_ats.push(at);
+            moments.versions.push(i64::from(version));
+        }
+        moments
     }
-    if last.is_empty() {
-        return Ok(());
-    }
-    let families: Vec<&str> = last.keys().map(|one| one.family.as_str()).collect();
-    let partitions: Vec<i32> = last.keys().map(|one| number(*one)).collect();
-    let ats: Vec<Timestamp> = last.values().map(|(at, _)| *at).collect();
-    let versions: Vec<i64> = last.values().map(|(_, one)| i64::from(*one)).collect();
-    sqlx::query(statements::UPSERT_DECIDED)
-        .bind(families)
-        .bind(partitions)
-        .bind(ats)
-        .bind(versions)
-        .execute(tx)
-        .await
-        .map_err(ApplyError::database("keep the moments of decisions"))?;
-    Ok(())
 }
 
 fn signed(number: u64) -> i64 {

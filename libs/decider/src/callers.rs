@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use futures::future::join_all;
+use metrics::histogram;
 use runledger_domain::decision::Rejection;
 use runledger_domain::digest::{self, Digest};
 use runledger_domain::fault::{Fault, Kind};
@@ -224,7 +225,14 @@ async fn answers(
             }
         }
     });
-    let (told, appended) = tokio::join!(join_all(waits), timeout_at(until, reports));
+    let begun = Instant::now();
+    let appended = async {
+        let appended = timeout_at(until, reports).await;
+        histogram!("runledger_command_append_seconds").record(begun.elapsed());
+        appended
+    };
+    let (told, appended) = tokio::join!(join_all(waits), appended);
+    histogram!("runledger_command_seconds").record(begun.elapsed());
     let mut appended = appended.unwrap_or_default().into_iter();
     let answer = |told: Result<Option<(Digest, Outcome)>, Fault>| {
         let told = told?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use metrics::counter;
+use metrics::{counter, histogram};
 use runledger_domain::decision::{Rejection, RejectionKind};
 use runledger_domain::digest::{self, Digest};
 use runledger_domain::ids::{PrincipalId, RecordId};
@@ -99,7 +99,11 @@ pub(crate) fn judge<R: Rules>(
         if waiting.contains(&id) {
             continue;
         }
-        if !judging.answer(&id, command) {
+        if judging.answer(&id, command) {
+            let waited = judging.desk.now - command.record.recorded_at;
+            histogram!("runledger_decider_command_age_seconds")
+                .record(waited.to_std().unwrap_or_default());
+        } else {
             waiting.insert(id);
             judging.judged.waits = true;
         }

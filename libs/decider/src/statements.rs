@@ -24,7 +24,6 @@ statements! {
     SELECT_UNDECIDED = "select_undecided",
     UPDATE_OUTCOMES = "update_outcomes",
     UPSERT_ATTEMPTS = "upsert_attempts",
-    UPSERT_DECIDED = "upsert_decided",
     UPSERT_OPENINGS = "upsert_openings",
     UPSERT_PARTS = "upsert_parts",
     UPSERT_STREAMS = "upsert_streams",

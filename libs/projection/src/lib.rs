@@ -22,8 +22,10 @@ pub mod rebuild;
 mod simulation;
 mod store;
 mod trace;
+mod writer;
 
 pub use apply::{Applied, ApplyError, Kept, Projection, Standing};
 pub use cursor::{Cursor, Diverged, Verdict, decision_hash};
 pub use looping::{Attendant, Error, Health, Options, Running, Seen, run, run_with};
 pub use reader::{AsOf, Cursors, ReadOptions, Reader, Snapshot};
+pub use writer::{BY_KEY, upkeep_pool, writer_pool};

@@ -1,5 +1,5 @@
 //! What tests share: where the test stack is, a database of one's own, a topic prefix of one's own,
-//! waiting for something to become true, and a scheduler for what is simulated.
+//! waiting for something to become true, how the server would run a statement, and a scheduler for what is simulated.
 //!
 //! For: dev-dependencies only.
 //! Must never: be a dependency of anything that ships, skip a test because the stack is away (that
@@ -13,6 +13,7 @@
 
 mod database;
 mod eventually;
+pub mod plans;
 #[cfg(feature = "scheduler")]
 mod scheduler;
 mod stack;

@@ -31,15 +31,6 @@ use crate::rules::{FAMILIES, Rules};
 /// The schema of the decider and its read model.
 pub(crate) const SCHEMA: &str = "approvals";
 
-/// How the writer's statements are planned: every one goes by a key, and its plans are made while
-/// tables are still small.
-pub(crate) const BY_KEY: &[(&str, &str)] = &[
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("plan_cache_mode", "force_generic_plan"),
-];
-
 /// Where the decider answers.
 #[derive(Clone, Copy, Debug)]
 pub struct DeciderAddresses {
@@ -93,7 +84,7 @@ pub async fn serve_decider_on(
     supervisor: &mut Supervisor,
 ) -> Result<DeciderAddresses, Error> {
     let application = "runledger approvals decider";
-    let pool = runledger_postgres::connect_with(&config.database, application, SCHEMA, BY_KEY)
+    let pool = runledger_projection::writer_pool(&config.database, application, SCHEMA)
         .map_err(Error::Database)?;
     let health = Health::new("approvals-decider");
     let metrics = metrics::bind(&config.metrics, vec![health.clone()])

@@ -32,10 +32,10 @@ statements! {
 
 #[cfg(test)]
 mod tests {
-    use runledger_testkit::Database;
-    use sqlx::Executor as _;
+    use runledger_testkit::{Database, plans};
+    use sqlx::{Connection as _, Executor as _};
 
-    use super::ALL;
+    use super::{ALL, UPDATE_APPROVALS};
 
     #[tokio::test]
     async fn every_statement_is_sound() {
@@ -52,6 +52,28 @@ mod tests {
             let prepared = pool.prepare(sqlx::SqlStr::from_static(sql)).await;
             assert!(prepared.is_ok(), "{name} as {user}: {prepared:?}");
         }
+    }
+
+    /// Beside the keys there are indexes of what is undecided and owed, which hold next to nothing
+    /// when plans are made, and a backlog when they are used.
+    #[tokio::test]
+    async fn the_writer_looks_rows_up_by_their_keys_from_the_first_on() {
+        let database = Database::fresh().await;
+        let pool = database.pool("runledger_approvals_writer", "approvals");
+        let mut connection = pool.acquire().await.unwrap().detach();
+        plans::plan_with(&mut connection, runledger_projection::BY_KEY).await;
+        let of_decider = ["select_streams", "select_parts", "update_outcomes"];
+        let all = runledger_decider::statements::ALL.iter();
+        let mut by_key: Vec<&str> = all
+            .filter(|(name, _)| of_decider.contains(name))
+            .map(|(_, sql)| *sql)
+            .collect();
+        assert_eq!(by_key.len(), of_decider.len());
+        by_key.push(UPDATE_APPROVALS);
+        for sql in by_key {
+            plans::assert_by_key(&mut connection, sql).await;
+        }
+        connection.close().await.unwrap();
     }
 
     fn is_own(name: &str) -> bool {

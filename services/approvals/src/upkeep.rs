@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::policies::Policies;
 use crate::read_model::ReadModel;
 use crate::rules::Rules;
-use crate::serve::{BY_KEY, Error, SCHEMA};
+use crate::serve::{Error, SCHEMA};
 
 /// The embedded defaults, commented.
 pub const UPKEEP_DEFAULTS: &str = include_str!("../upkeep.default.toml");
@@ -67,7 +67,7 @@ pub fn upkeep_on(
     shutdown: CancellationToken,
 ) -> Result<Upkeep<Books<Rules, ReadModel>>, Error> {
     let application = "runledger approvals upkeep";
-    let writer = runledger_postgres::connect_with(&config.database, application, SCHEMA, BY_KEY)
+    let writer = runledger_projection::upkeep_pool(&config.database, application, SCHEMA)
         .map_err(Error::Database)?;
     let owner =
         runledger_postgres::connect(&config.owner, application, SCHEMA).map_err(Error::Database)?;

@@ -108,20 +108,8 @@ pub async fn serve_projector_on(
     Ok(addresses)
 }
 
-/// How the writer's statements are planned.
-pub(crate) const BY_KEY: &[(&str, &str)] = &[
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("plan_cache_mode", "force_generic_plan"),
-];
-
-/// The writer's pool. Every statement of the projector goes by a key, and its plans are made while
-/// tables are still small: without the first settings Postgres would choose to read whole tables
-/// then, and go on doing so when they have grown. Without the last it would plan every batch anew,
-/// which costs more than a small batch does.
 fn writer(config: &runledger_postgres::Config) -> Result<PgPool, Error> {
-    runledger_postgres::connect_with(config, "runledger runs projector", SCHEMA, BY_KEY)
+    runledger_projection::writer_pool(config, "runledger runs projector", SCHEMA)
         .map_err(Error::Database)
 }
 

@@ -92,8 +92,8 @@ pub(crate) mod filter_runs {
 
 #[cfg(test)]
 mod tests {
-    use runledger_testkit::Database;
-    use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqlSafeStr};
+    use runledger_testkit::{Database, plans};
+    use sqlx::{AssertSqlSafe, Connection, Executor, SqlSafeStr};
 
     use super::*;
 
@@ -162,18 +162,6 @@ mod tests {
         connection.close().await.unwrap();
     }
 
-    /// How the server would run a statement, line by line. `prepared`: what follows its name.
-    async fn plan(connection: &mut PgConnection, prepared: &str, values: &str) -> String {
-        let explain = format!("PREPARE planned {prepared}; EXPLAIN EXECUTE planned ({values})");
-        let rows = connection
-            .fetch_all(sqlx::raw_sql(AssertSqlSafe(explain)))
-            .await
-            .unwrap();
-        connection.execute("DEALLOCATE planned").await.unwrap();
-        let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-        plan.join("\n")
-    }
-
     #[tokio::test]
     async fn pages_follow_an_index_to_their_place() {
         let database = Database::fresh().await;
@@ -211,7 +199,7 @@ mod tests {
             ),
         ];
         for (sql, types, values, bound) in plans {
-            let plan = plan(&mut tx, &format!("({types}) AS {sql}"), values).await;
+            let plan = plans::plan(&mut tx, &format!("({types}) AS {sql}"), values).await;
             let conditions = plan.lines().find(|line| line.contains("Index Cond:"));
             assert!(!plan.contains("Sort"), "{plan}");
             assert!(conditions.is_some_and(|all| all.contains(bound)), "{plan}");
@@ -228,10 +216,7 @@ mod tests {
             .await
             .unwrap()
             .detach();
-        for (setting, value) in crate::serve::BY_KEY {
-            let set = format!("SET {setting} = {value}");
-            connection.execute(AssertSqlSafe(set)).await.unwrap();
-        }
+        plans::plan_with(&mut connection, runledger_projection::BY_KEY).await;
         let by_key = [
             SELECT_CONFLICTING_RECORDS,
             SELECT_STANDING_DIGESTS,
@@ -242,16 +227,7 @@ mod tests {
             UPDATE_LATE_RECORDS,
         ];
         for sql in by_key {
-            let parameters = (1..20).take_while(|number| sql.contains(&format!("${number}::")));
-            let nulls = vec!["NULL"; parameters.count()].join(", ");
-            let plan = plan(&mut connection, &format!("AS {sql}"), &nulls).await;
-            let used = |line: &&str| line.contains("Index") && line.contains(" using ");
-            let indexes: Vec<&str> = plan.lines().filter(used).collect();
-            let is_key = |line: &&str| line.contains("_pkey on ");
-            assert!(
-                !indexes.is_empty() && indexes.iter().all(is_key),
-                "{sql}\n{plan}"
-            );
+            plans::assert_by_key(&mut connection, sql).await;
         }
         connection.close().await.unwrap();
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::Runs;
-use crate::serve::{BY_KEY, Error, SCHEMA};
+use crate::serve::{Error, SCHEMA};
 
 /// The embedded defaults, commented.
 pub const UPKEEP_DEFAULTS: &str = include_str!("../upkeep.default.toml");
@@ -63,7 +63,7 @@ pub fn upkeep_on(
     shutdown: CancellationToken,
 ) -> Result<Upkeep<Runs>, Error> {
     let application = "runledger runs upkeep";
-    let writer = runledger_postgres::connect_with(&config.database, application, SCHEMA, BY_KEY)
+    let writer = runledger_projection::upkeep_pool(&config.database, application, SCHEMA)
         .map_err(Error::Database)?;
     let owner =
         runledger_postgres::connect(&config.owner, application, SCHEMA).map_err(Error::Database)?;

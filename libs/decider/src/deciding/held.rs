@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
-use metrics::counter;
+use metrics::{counter, histogram};
 use runledger_domain::digest::Digest;
 use runledger_domain::log::Kind;
 use runledger_domain::time::Timestamp;
@@ -73,7 +73,11 @@ impl Held {
         };
         let out = rounds.outstanding();
         match rounds.read(seen.position.offset, seen.decision) {
-            Read::Confirmed if rounds.outstanding() == 0 => self.sent_at = None,
+            Read::Confirmed if rounds.outstanding() == 0 => {
+                if let Some(sent_at) = self.sent_at.take() {
+                    histogram!("runledger_decider_read_back_seconds").record(sent_at.elapsed());
+                }
+            }
             Read::Confirmed => {}
             // Somebody else decides here, or did: his moments and his rules count too.
             Read::Nothing => {

@@ -14,8 +14,7 @@ use crate::wire::TOPIC_BYTES_MAX;
 const PARTITIONS_MAX: u32 = 32;
 const QUEUE_BYTES_MIN: usize = 2 * TOPIC_BYTES_MAX;
 const QUEUE_BYTES_MAX: usize = 1 << 30;
-/// A fetch that finds this much is answered without waiting for more.
-const FETCH_BYTES_MIN: usize = 256 << 10;
+const FETCH_BYTES_MAX: u32 = 8 << 20;
 
 /// How to reach Kafka. Every field has a default; unknown ones are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +42,10 @@ pub struct Config {
     /// How long a member of a group may be silent before its partitions go to others.
     #[serde(with = "humantime_serde")]
     pub session_timeout: Duration,
-    /// How long the broker may hold a fetch that finds little. Latency, against the broker's time.
+    /// What a fetch has to find to be answered before `fetch_wait` is over: with 1, whatever was
+    /// appended is fetched at once; with more, the broker answers fewer fetches. 1 to 8,388,608.
+    pub fetch_bytes: u32,
+    /// How long the broker may hold a fetch that finds less. Latency, against the broker's time.
     #[serde(with = "humantime_serde")]
     pub fetch_wait: Duration,
 }
@@ -69,6 +71,7 @@ impl Default for Config {
             compression: Compression::None,
             request_timeout: Duration::from_secs(5),
             session_timeout: Duration::from_secs(6),
+            fetch_bytes: 256 << 10,
             fetch_wait: Duration::from_millis(10),
         }
     }
@@ -124,6 +127,9 @@ impl Config {
         }
         if !within(self.session_timeout, 1_000, 300_000) {
             return refuse("session_timeout", "must be 1 s to 5 min");
+        }
+        if !(1..=FETCH_BYTES_MAX).contains(&self.fetch_bytes) {
+            return refuse("fetch_bytes", "must be 1 to 8,388,608");
         }
         if !within(self.fetch_wait, 1, 5_000) {
             return refuse("fetch_wait", "must be 1 ms to 5 s");
@@ -216,13 +222,12 @@ impl Config {
         let mut config = self.consumer();
         config
             .set("group.id", &options.group)
-            // Answered at once, a busy log would be fetched record by record.
-            .set("fetch.min.bytes", FETCH_BYTES_MIN.to_string())
+            .set("fetch.min.bytes", self.fetch_bytes.to_string())
             .set("fetch.wait.max.ms", self.fetch_wait.as_millis().to_string())
             // The client's default of a second would be felt after every pause of a busy reader.
             .set("fetch.queue.backoff.ms", "10")
             .set("queued.max.messages.kbytes", queue_kbytes.to_string())
-            .set("fetch.max.bytes", (8 << 20).to_string());
+            .set("fetch.max.bytes", FETCH_BYTES_MAX.to_string());
         config
     }
 

@@ -1,0 +1,44 @@
+//! How the server would run a statement.
+
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
+
+/// The plan, line by line. `prepared`: what follows the name in `PREPARE`; `values`: one a parameter.
+pub async fn plan(connection: &mut PgConnection, prepared: &str, values: &str) -> String {
+    let explain = format!("PREPARE planned {prepared}; EXPLAIN EXECUTE planned ({values})");
+    let rows = connection
+        .fetch_all(sqlx::raw_sql(AssertSqlSafe(explain)))
+        .await
+        .expect("the statement is sound");
+    connection
+        .execute("DEALLOCATE planned")
+        .await
+        .expect("it was prepared");
+    let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    plan.join("\n")
+}
+
+/// Plans as connections with these settings of the server do.
+pub async fn plan_with(connection: &mut PgConnection, settings: &[(&str, &str)]) {
+    for (setting, value) in settings {
+        let set = format!("SET {setting} = {value}");
+        connection
+            .execute(AssertSqlSafe(set))
+            .await
+            .expect("a setting of the server");
+    }
+}
+
+/// That a statement over columns looks its rows up by primary keys and by nothing else, already
+/// while the tables are empty: what a connection plans then it goes on doing when they have grown.
+pub async fn assert_by_key(connection: &mut PgConnection, sql: &str) {
+    let parameters = (1..40).take_while(|number| sql.contains(&format!("${number}::")));
+    let nulls = vec!["NULL"; parameters.count()].join(", ");
+    let plan = plan(connection, &format!("AS {sql}"), &nulls).await;
+    let used = |line: &&str| line.contains("Index") && line.contains(" using ");
+    let indexes: Vec<&str> = plan.lines().filter(used).collect();
+    let is_key = |line: &&str| line.contains("_pkey on ");
+    assert!(
+        !indexes.is_empty() && indexes.iter().all(is_key),
+        "{sql}\n{plan}"
+    );
+}
