@@ -14,6 +14,10 @@ use uuid::Uuid;
 use crate::rules::{Rules, StateError};
 use crate::statements;
 
+/// Tenant, mode, stream, part if it is of one, version if it is of a stream, state.
+type StateRow = (Uuid, String, String, Option<String>, i64, Vec<u8>);
+type PartRow = (Uuid, String, String, String, Vec<u8>);
+
 /// A stream, wherever it lies.
 pub(crate) type StreamId = (Scope, Stream);
 
@@ -60,6 +64,12 @@ impl Wanted {
         self.0.is_empty()
     }
 
+    fn parts(&self) -> impl Iterator<Item = (&StreamId, &str)> {
+        self.0
+            .iter()
+            .flat_map(|(id, (_, parts))| parts.iter().map(move |part| (id, &**part)))
+    }
+
     /// Columns of the streams.
     pub(crate) fn columns(&self) -> (Vec<Uuid>, Vec<&'static str>, Vec<&str>) {
         columns(self.0.keys())
@@ -97,71 +107,63 @@ impl<R: Rules> States<R> {
         if wanted.is_empty() {
             return Ok(states);
         }
-        let rows = {
-            let (tenants, modes, streams) = wanted.columns();
-            sqlx::query_as::<_, (Uuid, String, String, i64, Vec<u8>)>(statements::SELECT_STREAMS)
-                .bind(tenants)
-                .bind(modes)
-                .bind(streams)
-                .fetch_all(&mut *db)
-                .await
-                .map_err(LoadError::Database)?
-        };
-        let mut known: BTreeMap<StreamId, (i64, Vec<u8>)> = rows
-            .into_iter()
-            .filter_map(|(tenant, mode, stream, version, state)| {
-                Some((id_of(tenant, &mode, &stream)?, (version, state)))
-            })
-            .collect();
-        let mut asked = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (tenants, modes, streams) = wanted.columns();
+        let (ids, parts): (Vec<&StreamId>, Vec<&str>) = wanted.parts().unzip();
+        let (part_tenants, part_modes, part_streams) = columns(ids.into_iter());
+        let rows: Vec<StateRow> = sqlx::query_as(statements::SELECT_STATES)
+            .bind(tenants)
+            .bind(modes)
+            .bind(streams)
+            .bind(part_tenants)
+            .bind(part_modes)
+            .bind(part_streams)
+            .bind(parts)
+            .fetch_all(db)
+            .await
+            .map_err(LoadError::Database)?;
         for (id, (partition, parts)) in wanted.0 {
-            let (version, state) = match known.remove(&id) {
-                Some((version, bytes)) => (
-                    u64::try_from(version).unwrap_or_default(),
-                    rules
-                        .decode_stream(&id.1, &bytes)
-                        .map_err(LoadError::State)?,
-                ),
-                None => (0, rules.unheard(&id.1)),
+            let held = Held {
+                partition,
+                version: 0,
+                state: rules.unheard(&id.1),
+                parts: parts.into_iter().map(|part| (part, None)).collect(),
+                changed: false,
+                changed_parts: BTreeSet::new(),
+                unsettled: false,
             };
-            for part in &parts {
-                asked.0.push(id.0.tenant.as_uuid());
-                asked.1.push(id.0.mode.as_str());
-                asked.2.push(id.1.as_str().to_owned());
-                asked.3.push(part.to_string());
+            states.0.insert(id, held);
+        }
+        let mut of_parts = Vec::new();
+        for (tenant, mode, stream, part, version, state) in rows {
+            match part {
+                Some(part) => of_parts.push((tenant, mode, stream, part, state)),
+                None => states.take_in_stream(rules, (tenant, &mode, &stream), version, &state)?,
             }
-            states.0.insert(
-                id,
-                Held {
-                    partition,
-                    version,
-                    state,
-                    parts: parts.into_iter().map(|part| (part, None)).collect(),
-                    changed: false,
-                    changed_parts: BTreeSet::new(),
-                    unsettled: false,
-                },
-            );
         }
-        if !asked.0.is_empty() {
-            let rows = sqlx::query_as(statements::SELECT_PARTS)
-                .bind(asked.0)
-                .bind(asked.1)
-                .bind(asked.2)
-                .bind(asked.3)
-                .fetch_all(&mut *db)
-                .await
-                .map_err(LoadError::Database)?;
-            states.take_in(rules, rows)?;
-        }
+        states.take_in(rules, of_parts)?;
         Ok(states)
     }
 
-    fn take_in(
+    fn take_in_stream(
         &mut self,
         rules: &R,
-        rows: Vec<(Uuid, String, String, String, Vec<u8>)>,
+        (tenant, mode, stream): (Uuid, &str, &str),
+        version: i64,
+        bytes: &[u8],
     ) -> Result<(), LoadError> {
+        let Some(id) = id_of(tenant, mode, stream) else {
+            return Ok(());
+        };
+        if let Some(held) = self.0.get_mut(&id) {
+            held.version = u64::try_from(version).unwrap_or_default();
+            held.state = rules
+                .decode_stream(&id.1, bytes)
+                .map_err(LoadError::State)?;
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, rules: &R, rows: Vec<PartRow>) -> Result<(), LoadError> {
         for (tenant, mode, stream, part, bytes) in rows {
             let Some(id) = id_of(tenant, &mode, &stream) else {
                 continue;
@@ -229,12 +231,52 @@ impl<R: Rules> States<R> {
         db: &mut PgConnection,
     ) -> Result<(), LoadError> {
         self.settle(rules, db).await?;
-        self.write_streams(rules, db)
+        let changed: Vec<(&StreamId, &Held<R>)> =
+            self.0.iter().filter(|(_, held)| held.changed).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let (mut versions, mut states) = (Vec::new(), Vec::new());
+        for (_, held) in &changed {
+            versions.push(i64::try_from(held.version).unwrap_or(i64::MAX));
+            states.push(rules.encode_stream(&held.state));
+        }
+        let (mut owners, mut parts) = (Vec::new(), Vec::new());
+        let (mut part_states, mut dues): (_, Vec<Option<Timestamp>>) = (Vec::new(), Vec::new());
+        for &(id, held) in &changed {
+            for name in &held.changed_parts {
+                if let Some(Some(part)) = held.parts.get(name) {
+                    owners.push((id, held));
+                    parts.push(&**name);
+                    part_states.push(rules.encode_part(part));
+                    dues.push(rules.due_at(&held.state, part));
+                }
+            }
+        }
+        let (tenants, modes, streams) = columns(changed.iter().map(|(id, _)| *id));
+        let (families, partitions) = lying(&changed);
+        let (part_tenants, part_modes, part_streams) = columns(owners.iter().map(|(id, _)| *id));
+        let (part_families, part_partitions) = lying(&owners);
+        sqlx::query(statements::UPSERT_STATES)
+            .bind(tenants)
+            .bind(modes)
+            .bind(streams)
+            .bind(families)
+            .bind(partitions)
+            .bind(versions)
+            .bind(states)
+            .bind(part_tenants)
+            .bind(part_modes)
+            .bind(part_streams)
+            .bind(parts)
+            .bind(part_families)
+            .bind(part_partitions)
+            .bind(part_states)
+            .bind(dues)
+            .execute(db)
             .await
             .map_err(LoadError::Database)?;
-        self.write_parts(rules, db)
-            .await
-            .map_err(LoadError::Database)
+        Ok(())
     }
 
     /// Takes in the parts of those streams in which anything may be owed otherwise now.
@@ -268,68 +310,14 @@ impl<R: Rules> States<R> {
         }
         Ok(())
     }
+}
 
-    async fn write_streams(&self, rules: &R, db: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let changed: Vec<(&StreamId, &Held<R>)> =
-            self.0.iter().filter(|(_, held)| held.changed).collect();
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let (tenants, modes, streams) = columns(changed.iter().map(|(id, _)| *id));
-        let (mut families, mut partitions) = (Vec::new(), Vec::new());
-        let (mut versions, mut states) = (Vec::new(), Vec::new());
-        for (_, held) in &changed {
-            families.push(held.partition.family.as_str());
-            partitions.push(number(held.partition));
-            versions.push(i64::try_from(held.version).unwrap_or(i64::MAX));
-            states.push(rules.encode_stream(&held.state));
-        }
-        sqlx::query(statements::UPSERT_STREAMS)
-            .bind(tenants)
-            .bind(modes)
-            .bind(streams)
-            .bind(families)
-            .bind(partitions)
-            .bind(versions)
-            .bind(states)
-            .execute(db)
-            .await?;
-        Ok(())
-    }
-
-    async fn write_parts(&self, rules: &R, db: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let changed = self.0.iter().flat_map(|(id, held)| {
-            let parts = held.changed_parts.iter();
-            parts.filter_map(move |name| Some((id, held, name, held.parts.get(name)?.as_ref()?)))
-        });
-        let (mut ids, mut names) = (Vec::new(), Vec::new());
-        let (mut families, mut partitions) = (Vec::new(), Vec::new());
-        let (mut states, mut dues): (_, Vec<Option<Timestamp>>) = (Vec::new(), Vec::new());
-        for (id, held, name, part) in changed {
-            ids.push(id);
-            names.push(&**name);
-            families.push(held.partition.family.as_str());
-            partitions.push(number(held.partition));
-            states.push(rules.encode_part(part));
-            dues.push(rules.due_at(&held.state, part));
-        }
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let (tenants, modes, streams) = columns(ids.into_iter());
-        sqlx::query(statements::UPSERT_PARTS)
-            .bind(tenants)
-            .bind(modes)
-            .bind(streams)
-            .bind(names)
-            .bind(families)
-            .bind(partitions)
-            .bind(states)
-            .bind(dues)
-            .execute(db)
-            .await?;
-        Ok(())
-    }
+/// Columns of where streams lie.
+fn lying<R: Rules>(streams: &[(&StreamId, &Held<R>)]) -> (Vec<&'static str>, Vec<i32>) {
+    let place = |(_, held): &(&StreamId, &Held<R>)| {
+        (held.partition.family.as_str(), number(held.partition))
+    };
+    streams.iter().map(place).unzip()
 }
 
 /// Postgres has no unsigned numbers.

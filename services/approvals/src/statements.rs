@@ -62,7 +62,7 @@ mod tests {
         let pool = database.pool("runledger_approvals_writer", "approvals");
         let mut connection = pool.acquire().await.unwrap().detach();
         plans::plan_with(&mut connection, runledger_projection::BY_KEY).await;
-        let of_decider = ["select_streams", "select_parts", "update_outcomes"];
+        let of_decider = ["select_states", "update_outcomes"];
         let all = runledger_decider::statements::ALL.iter();
         let mut by_key: Vec<&str> = all
             .filter(|(name, _)| of_decider.contains(name))
