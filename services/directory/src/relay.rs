@@ -1,5 +1,5 @@
-//! From the outbox into the log: every change of the directory becomes a fact, in the order in which
-//! the changes of its tenant were committed.
+//! From the outbox into the log: every change of the directory becomes a fact. Of one tenant, a change
+//! that was over before another began comes before it.
 //!
 //! A row's id is its record's id, so a row that is appended again, because nobody knows what became
 //! of it or because the process ended before it was marked, is a copy that changes nothing. A row is
@@ -104,7 +104,7 @@ impl Relay {
 
     /// Relays until `stop`. Waits for ever for what is away.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut backoff = backoff();
+        let mut backoff = fresh_backoff();
         while !stop.is_cancelled() {
             if let Err(error) = self.hold(&stop, &mut backoff).await {
                 tracing::warn!(
@@ -126,7 +126,7 @@ impl Relay {
     ) -> Result<(), Error> {
         let mut connection = patiently(self.pool.acquire()).await?.detach();
         while !self.lock(&mut connection).await? {
-            *backoff = self::backoff();
+            *backoff = fresh_backoff();
             rest(self.rules.standby_interval, stop).await;
             if stop.is_cancelled() {
                 return close(connection).await;
@@ -137,6 +137,9 @@ impl Relay {
             let batch = self.batch(&mut connection, stop).await?;
             let wait = match (batch.trouble, batch.full) {
                 (Some(error), _) => {
+                    if !batch.accepted.is_empty() {
+                        *backoff = fresh_backoff();
+                    }
                     tracing::warn!(
                         cause = status::chain(&error),
                         "changes of the directory are not in the log yet"
@@ -144,7 +147,7 @@ impl Relay {
                     backoff.next().unwrap_or(LONGEST_WAIT)
                 }
                 (None, full) => {
-                    *backoff = self::backoff();
+                    *backoff = fresh_backoff();
                     if full {
                         continue;
                     } else {
@@ -267,7 +270,7 @@ async fn rest(wait: Duration, stop: &CancellationToken) {
     }
 }
 
-fn backoff() -> ExponentialBackoff {
+fn fresh_backoff() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(FIRST_WAIT)
         .with_max_delay(LONGEST_WAIT)
