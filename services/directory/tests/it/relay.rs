@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::served::{Road, Served, start};
 use crate::world::{Home, World, ok};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 const DIRECTORY: Partition = Partition {
     family: Family::Directory,
     number: 0,
