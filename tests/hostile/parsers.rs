@@ -166,6 +166,7 @@ fn payload(bytes: &[u8]) {
         let _either = black_box(decode::stored_policy_command(type_name, bytes));
         let _either = black_box(decode::stored_policy_changed(type_name, bytes));
         let _either = black_box(decode::stored_rejection(type_name, bytes));
+        let _either = black_box(decode::stored_directory_changed(type_name, bytes));
     }
 }
 

@@ -1,8 +1,8 @@
 //! The words of Runledger as types, and the rules of each family as pure functions.
 //!
 //! For: ids, scope, time, faults, canonical JSON, and one module a family (`run`, `schedule`,
-//! `message`, `policy`) with its facts and its fold; `decision` and `approval` are the rules by which
-//! commands are judged.
+//! `message`, `policy`) with its facts and its fold; `directory` is facts alone; `decision` and
+//! `approval` are the rules by which commands are judged.
 //! Must never: read a clock, make an id, touch a file, a socket or a database, or panic on input.
 //! Nothing here knows of Kafka, Postgres or gRPC.
 #![deny(clippy::float_arithmetic, clippy::wildcard_enum_match_arm)]
@@ -10,6 +10,7 @@
 pub mod approval;
 pub mod decision;
 pub mod digest;
+pub mod directory;
 pub mod fault;
 pub mod ids;
 pub mod json;

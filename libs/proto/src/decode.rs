@@ -12,6 +12,7 @@ use runledger_domain::time::{FUTURE_MAX, PAST_MAX, Timestamp, micros};
 use crate::{common, message, run, schedule};
 
 mod approval;
+mod directory;
 pub mod fields;
 mod message_fact;
 mod policy;
@@ -22,6 +23,7 @@ mod skip;
 mod stored;
 
 pub use approval::{stored_approval_command, stored_approval_decision, tool_call_request};
+pub use directory::stored_directory_changed;
 use fields::{Fields, Path, reason};
 pub use policy::{policy, stored_policy_book, stored_policy_changed, stored_policy_command};
 pub use rejection::stored_rejection;

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::{common, log, message, run, schedule, types};
 
 mod approval;
+mod directory;
 mod message_fact;
 mod policy;
 mod rejection;
@@ -27,6 +28,7 @@ mod run_fact;
 mod schedule_fact;
 
 pub use approval::{approval_command, approval_decision};
+pub use directory::directory_changed;
 pub use policy::{policy_book, policy_changed, policy_command};
 pub use rejection::rejected;
 

@@ -35,4 +35,5 @@ types! {
     SET_POLICY_ENABLED = "runledger.policy.v1.SetPolicyEnabled",
     DELETE_POLICY = "runledger.policy.v1.DeletePolicy",
     POLICY_CHANGED = "runledger.policy.v1.PolicyChanged",
+    DIRECTORY_CHANGED = "runledger.directory.v1.Changed",
 }

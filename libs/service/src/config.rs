@@ -26,6 +26,7 @@ const SECTIONS: &[&str] = &[
     "migrate",
     "owner",
     "projection",
+    "relay",
     "server",
     "telemetry",
 ];

@@ -19,11 +19,11 @@ use runledger_proto::decode::{self, Stored};
 use runledger_proto::{DESCRIPTORS, encode, types};
 use uuid::Uuid;
 
-use crate::approval;
 use crate::samples::{
     facts, moment, policy_changed, policy_commands, record, record_of_skipped, records_of_policies,
     rejection, skipped,
 };
+use crate::{approval, directory};
 
 /// Type, bytes, and what they must decode to, as this version writes them.
 fn samples() -> Vec<(String, Vec<u8>, Stored)> {
@@ -37,7 +37,7 @@ fn samples() -> Vec<(String, Vec<u8>, Stored)> {
     let bytes = encode::genesis(&genesis, moment(1_767_225_600_123_456));
     let mut samples = vec![(types::GENESIS.to_owned(), bytes, Stored::Genesis(genesis))];
     let records = facts().iter().map(record).collect::<Vec<_>>();
-    let others = [record_of_skipped()]
+    let others = [record_of_skipped(), directory::record()]
         .into_iter()
         .chain(records_of_policies())
         .chain(approval::records());
@@ -142,6 +142,7 @@ fn what_this_version_writes_it_reads() {
             assert_eq!(decode::fact(record).unwrap(), None);
         } else if let Stored::Record(record) = &stored
             && approval::reading(record).is_none()
+            && directory::reading(record).is_none()
         {
             let fact = decode::fact(record).unwrap().unwrap();
             assert_eq!(encode::payload(&fact).1, record.payload, "{type_name}");
@@ -214,7 +215,9 @@ fn reading(golden: &Golden) -> String {
             if let Some(said) = said_of_policies(&record) {
                 return format!("{}\n{said}\n", envelope(record));
             }
-            if let Some(reading) = approval::reading(&record) {
+            if let Some(reading) =
+                approval::reading(&record).or_else(|| directory::reading(&record))
+            {
                 return format!("{}\n{reading}", envelope(record));
             }
             let fact = decode::fact(&record).expect(&golden.name);
@@ -379,6 +382,7 @@ fn every_fact_that_the_protos_know_is_a_type_and_every_type_is_in_the_protos() {
         types::SET_POLICY_ENABLED,
         types::DELETE_POLICY,
         types::POLICY_CHANGED,
+        types::DIRECTORY_CHANGED,
     ]);
     let meant: Vec<&str> = meant.into_iter().collect();
     assert_eq!(others, meant, "all others are facts of a family");

@@ -2,6 +2,7 @@
 
 mod any;
 mod approval;
+mod directory;
 mod faults;
 mod golden;
 mod policies;
