@@ -44,11 +44,11 @@ fn work(number: i32) -> (String, Tone) {
 }
 
 /// A word of the wire as the domain spells it.
-fn word<W: Word<Domain: ToString>>(number: i32) -> String {
+pub(crate) fn word<W: Word<Domain: ToString>>(number: i32) -> String {
     known::<W>(number).map_or_else(|| "?".to_owned(), |one| one.to_string())
 }
 
-fn when(at: Option<DateTime<Utc>>) -> String {
+pub(crate) fn when(at: Option<DateTime<Utc>>) -> String {
     at.map_or_else(String::new, |at| at.format("%Y-%m-%d %H:%M:%S").to_string())
 }
 
@@ -235,7 +235,7 @@ pub(crate) fn told(item: &TimelineItem) -> String {
 }
 
 /// Who did it: role, and enough of the id to tell one from another.
-fn by(actor: Option<&Actor>) -> String {
+pub(crate) fn by(actor: Option<&Actor>) -> String {
     let Some(actor) = actor else {
         return String::new();
     };
