@@ -17,7 +17,7 @@ use runledger_proto::run::v1::tool_call_ingest_service_client::ToolCallIngestSer
 use runledger_service::client::{self, Connection};
 use runledger_service::status;
 use secrecy::SecretString;
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::cli::Server;
@@ -192,6 +192,12 @@ pub(crate) struct Refusal(Box<Status>);
 impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
         Self(Box::new(status))
+    }
+}
+
+impl Refusal {
+    pub(crate) fn code(&self) -> Code {
+        self.0.code()
     }
 }
 
