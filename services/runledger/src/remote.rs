@@ -281,6 +281,12 @@ mod tests {
                 .to_string()
                 .contains("RUNLEDGER_KEY")
         );
+        // The error says what is lacking and which flag helps.
+        let lacking = remote.key(For::Reviewing).unwrap_err().to_string();
+        assert!(
+            lacking.contains("a reviewer") && lacking.contains("--key"),
+            "{lacking}"
+        );
         remote.key = Some("by hand".into());
         assert_eq!(remote.key(For::Reading).unwrap().expose_secret(), "by hand");
     }

@@ -364,6 +364,33 @@ mod tests {
     }
 
     #[test]
+    fn the_reviewer_approves_exactly_what_was_held() {
+        use wire::decide_approvals_request::item::Item;
+        let recorded = import::read(&plan::tests::demo_file()).unwrap();
+        let runs = plan::runs(&recorded, "l").unwrap();
+        let decided = wire::ToolCallDecided {
+            approval_id: "approval".to_owned(),
+            arguments_digest: vec![7; 32],
+            ..wire::ToolCallDecided::default()
+        };
+        for call in runs.iter().flat_map(|run| &run.calls) {
+            let decided = decided.clone();
+            let item = item(&Judged { call, decided }).and_then(|item| item.item);
+            match (call.choice(), item) {
+                (Choice::Approve, Some(Item::Approve(one))) => {
+                    assert_eq!(
+                        (one.approval_id.as_str(), one.arguments_digest),
+                        ("approval", vec![7; 32])
+                    );
+                }
+                (Choice::Reject, Some(Item::Reject(one))) => assert!(!one.reason.is_empty()),
+                (Choice::Leave, None) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_run_ends_after_its_last_call_and_only_when_nothing_waits() {
         let recorded = import::read(&plan::tests::demo_file()).unwrap();
         let runs = plan::runs(&recorded, "l").unwrap();

@@ -116,7 +116,8 @@ pub(super) fn policy(policy: &wire::Policy) -> Columns {
     if let Some(limits) = &spec.limits {
         say("limits of a run", cell(bounds(limits)));
     }
-    for (name, change) in [("made", &policy.created), ("changed", &policy.updated)] {
+    let updated = policy.updated.clone().filter(|_| policy.version > 1);
+    for (name, change) in [("made", &policy.created), ("changed", &updated)] {
         if let Some(change) = change {
             let at = when(moment(change.at.as_ref()));
             say(

@@ -148,3 +148,89 @@ pub(super) async fn confirm(
     }
     bail!("a call was confirmed {ATTEMPTS} times without an answer; does the decider run?")
 }
+
+#[cfg(test)]
+mod tests {
+    use runledger_domain::fault::{Fault, Kind};
+    use wire::tool_call_answer::Answer;
+
+    use super::*;
+
+    fn soon(kind: Kind) -> Status {
+        let fault = Fault::new(kind, "REASON", "later");
+        status::from_fault(fault.retry_after(Duration::from_millis(1)))
+    }
+
+    fn decided(call: &str) -> wire::ToolCallAnswer {
+        answer(Answer::Decided(wire::ToolCallDecided {
+            message: call.to_owned(),
+            ..wire::ToolCallDecided::default()
+        }))
+    }
+
+    fn answer(answer: Answer) -> wire::ToolCallAnswer {
+        wire::ToolCallAnswer {
+            answer: Some(answer),
+            token: "t".to_owned(),
+            ..wire::ToolCallAnswer::default()
+        }
+    }
+
+    fn refused(code: Code) -> wire::ToolCallAnswer {
+        answer(Answer::Refused(wire::Refused {
+            code: code.into(),
+            reason: "REASON".to_owned(),
+            message: "no".to_owned(),
+            ..wire::Refused::default()
+        }))
+    }
+
+    #[test]
+    fn a_batch_counts_when_all_of_it_is_decided() {
+        let all = all_decided(vec![decided("1"), decided("2")])
+            .unwrap()
+            .unwrap();
+        let told: Vec<&str> = all.iter().map(|(one, _)| one.message.as_str()).collect();
+        assert_eq!(told, ["1", "2"]);
+        for open in [
+            answer(Answer::Pending(wire::Pending {})),
+            refused(Code::Unavailable),
+            refused(Code::ResourceExhausted),
+            wire::ToolCallAnswer::default(),
+        ] {
+            let answers = vec![decided("1"), open, decided("3")];
+            assert!(all_decided(answers).unwrap().is_none());
+        }
+        let answers = vec![decided("1"), refused(Code::AlreadyExists)];
+        let said = all_decided(answers).unwrap_err().to_string();
+        assert_eq!(said, "a call of the demo was refused: no (REASON)");
+    }
+
+    #[tokio::test]
+    async fn what_helps_is_asked_again_and_not_for_ever() {
+        let mut left = 3;
+        let answered = again(|| {
+            left -= 1;
+            let answer = if left > 0 {
+                Err(soon(Kind::Unavailable))
+            } else {
+                Ok(Response::new(5))
+            };
+            async move { answer }
+        });
+        assert_eq!(answered.await.unwrap(), 5);
+        for (refusal, asked) in [
+            (soon(Kind::Exhausted), ATTEMPTS),
+            (Status::invalid_argument("no"), 1),
+        ] {
+            let mut count = 0;
+            let answered = again(|| {
+                count += 1;
+                let refusal = refusal.clone();
+                async move { Err::<Response<()>, _>(refusal) }
+            });
+            assert_eq!(answered.await.unwrap_err().code(), refusal.code());
+            assert_eq!(count, asked);
+        }
+    }
+}

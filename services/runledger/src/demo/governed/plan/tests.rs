@@ -37,7 +37,10 @@ fn everything_has_an_id_of_its_own_that_never_changes() {
     assert_eq!(ids.len(), 2 * 182 + 4 * 1_164);
     // Had they changed, a second demo would ask for everything anew.
     assert_eq!(runs[0].run_id, "governed-airline-0-0");
-    assert_eq!(runs[0].calls[0].request.id, "6f94ba15-a420-8a73-b527-5721676c1e45");
+    assert_eq!(
+        runs[0].calls[0].request.id,
+        "6f94ba15-a420-8a73-b527-5721676c1e45"
+    );
     assert_eq!(policies()[0].id, "GOLDENP");
 }
 
