@@ -41,7 +41,7 @@ fn everything_has_an_id_of_its_own_that_never_changes() {
         runs[0].calls[0].request.id,
         "6f94ba15-a420-8a73-b527-5721676c1e45"
     );
-    assert_eq!(policies()[0].id, "GOLDENP");
+    assert_eq!(policies()[0].id, "a6a25d49-41d3-8c2e-9a67-576855ba3112");
 }
 
 #[test]
