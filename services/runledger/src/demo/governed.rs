@@ -14,13 +14,13 @@ use runledger_eventlog::token::Token;
 use runledger_proto::approval::v1 as wire;
 use runledger_proto::encode;
 use runledger_proto::policy::v1 as policy;
-use runledger_proto::run::v1::{RunFact, ToolCall};
+use runledger_proto::run::v1::{ListRunsRequest, RunFact, ToolCall};
 use tonic::Code;
 
 use crate::import::{self, Facts, Planned};
 use crate::policies;
 use crate::reading::{self, Seen};
-use crate::remote::{Approvals, For, Refusal, Remote};
+use crate::remote::{Approvals, For, Refusal, Remote, Runs};
 use crate::runs::moment;
 
 mod asking;
@@ -93,8 +93,8 @@ pub(super) async fn replay(remote: &Remote, file: &Path, label: &str) -> anyhow:
     let approvals = remote.approvals(For::Appending).await?;
     let judged = ask(&approvals, &runs, &policies, &mut token).await?;
     decide(remote, &judged, &mut token).await?;
-    let known =
-        known(super::all_calls(&reading, runs.iter().map(|run| &run.run_id), &token).await?);
+    let open = open(&mut reading, label, &token).await?;
+    let known = known(super::all_calls(&reading, open.iter(), &token).await?);
     make(&approvals, &judged, &known, &mut token).await?;
     let ended = ended(&runs, &judged, &known);
     merge(&mut token, &append(remote, ended.into_iter()).await?)?;
@@ -261,8 +261,8 @@ async fn make(
 ) -> anyhow::Result<()> {
     let of_one = |one: &Judged<'_>| {
         let call = one.call.request.call.clone().unwrap_or_default();
-        let known = known.get(&(call.run_id.clone(), call.tool_call_id.clone()));
-        let (at, is_ended) = known.copied().unwrap_or_default();
+        let place = (call.run_id.clone(), call.tool_call_id.clone());
+        let (at, is_ended) = *known.get(&place)?;
         let confirm = wire::ConfirmExecutionRequest {
             id: one.call.id("confirm"),
             run_id: call.run_id,
@@ -295,10 +295,24 @@ async fn make(
     Ok(())
 }
 
-/// When each call, by run and id, was asked for, and whether it has ended.
-pub(super) type Known = HashMap<(String, String), (Timestamp, bool)>;
+/// The runs that have not ended. Those that have are done with: their calls were made before.
+async fn open(runs: &mut Runs, label: (&str, &str), token: &Token) -> Result<Vec<String>, Refusal> {
+    let request = ListRunsRequest {
+        labels: [(label.0.to_owned(), label.1.to_owned())].into(),
+        ..ListRunsRequest::default()
+    };
+    let mut open = Vec::new();
+    reading::each_run(runs, request, token, |run| {
+        open.extend(Some(run.run_id).filter(|_| run.ended.is_none()));
+    })
+    .await?;
+    Ok(open)
+}
 
-pub(super) fn known(calls: impl IntoIterator<Item = ToolCall>) -> Known {
+/// When each call of the open runs, by run and id, was asked for, and whether it has ended.
+type Known = HashMap<(String, String), (Timestamp, bool)>;
+
+fn known(calls: impl IntoIterator<Item = ToolCall>) -> Known {
     calls
         .into_iter()
         .filter_map(|call| {
@@ -309,7 +323,7 @@ pub(super) fn known(calls: impl IntoIterator<Item = ToolCall>) -> Known {
         .collect()
 }
 
-/// The ends of the runs in which nothing waits any more.
+/// The ends of the open runs in which nothing waits any more.
 fn ended(runs: &[Governed], judged: &[Judged<'_>], known: &Known) -> Vec<RunFact> {
     let by_id: HashMap<&str, &Judged<'_>> = judged
         .iter()
@@ -417,6 +431,7 @@ mod tests {
         };
         assert_eq!(ends.len(), runs.len() - runs.iter().filter(waiting).count());
         assert!(!ends.is_empty() && ends.len() < runs.len());
+        assert!(ended(&runs, &judged, &Known::new()).is_empty());
         for end in &ends {
             let end = moment(end.occurred_at.as_ref()).unwrap();
             assert!(end > at + chrono::TimeDelta::seconds(5), "{end}");
