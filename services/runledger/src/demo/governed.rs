@@ -34,8 +34,8 @@ pub(super) use show::{next, show};
 /// Most calls of one batch; the service takes no more.
 const BATCH: usize = 100;
 /// Batches that are asked for at once, and calls that are made at once.
-const BATCHES_AT_ONCE: usize = 4;
-const CALLS_AT_ONCE: usize = 64;
+const BATCHES_AT_ONCE: usize = 8;
+const CALLS_AT_ONCE: usize = 256;
 /// Governed runs are told from all others by this label.
 const LABEL: &str = plan::LABEL;
 
