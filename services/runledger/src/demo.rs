@@ -284,7 +284,7 @@ fn next(credentials: &Credentials, up: bool) -> anyhow::Result<()> {
     if up {
         say::line(format_args!("  {program} runs show airline-0-0"))?;
     }
-    governed::next(&program, up)?;
+    governed::next(&program)?;
     say::line(format_args!(
         "  grpcurl -plaintext -H 'authorization: Bearer {key}' -d '{{\"run_id\":\"airline-0-0\"}}' {runs} \
          runledger.run.v1.RunsService/GetRun"

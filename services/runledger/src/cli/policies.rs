@@ -65,14 +65,14 @@ pub(crate) struct PolicyCreate {
         conflicts_with_all = ["description", "action", "when", "cel", "severity", "quorum", "roles"]
     )]
     pub(crate) file: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) new: NewPolicy,
     /// Id to give it, unique for ever [default: one is made]
     #[arg(long, value_name = "ID")]
     pub(crate) id: Option<String>,
     /// The answer as one JSON object, for programs
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) new: NewPolicy,
     #[command(flatten)]
     pub(crate) server: Server,
 }

@@ -76,12 +76,10 @@ fn verdicts(outcome: &Outcome) -> Columns {
 }
 
 /// What to try with them.
-pub(crate) fn next(program: &str, up: bool) -> anyhow::Result<()> {
-    if up {
-        say::line(format_args!(
-            "  {program} approvals list        # then show, approve or reject one by its id"
-        ))?;
-        say::line(format_args!("  {program} policies list"))?;
-    }
+pub(crate) fn next(program: &str) -> anyhow::Result<()> {
+    say::line(format_args!(
+        "  {program} approvals list        # then show, approve or reject one by its id"
+    ))?;
+    say::line(format_args!("  {program} policies list"))?;
     Ok(())
 }

@@ -137,6 +137,26 @@ fn conditions_are_looked_at_one_by_one() {
 }
 
 #[test]
+fn what_is_nested_without_end_is_refused() {
+    for (name, open) in [
+        ("p.toml", "name = 'n'\nx = "),
+        ("p.json", r#"{"name":"n","x":"#),
+    ] {
+        for nest in ["[", "{a="] {
+            let text = format!("{open}{}", nest.repeat(200_000));
+            assert!(read_text(name, &text).is_err(), "{name} {nest}");
+        }
+    }
+    // A value is handed on unread, however deep: the service says how deep it may be.
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let json = format!(
+        r#"{{"name":"n","action":"warn","conditions":[{{"field":"tool","operator":"in","value":{deep}}}]}}"#
+    );
+    let spec = read_text("p.json", &json).unwrap();
+    assert!(decode::policy(spec, Field::ROOT).is_err());
+}
+
+#[test]
 fn what_is_no_policy_is_refused_by_name() {
     assert!(said("name = 'n'\naction = 'warn'").contains("conditions  must be given, or cel"));
     assert!(said("name = 'n'\nacton = 'warn'").contains("unknown field `acton`"));
