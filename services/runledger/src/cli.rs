@@ -5,15 +5,23 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 
+mod approvals;
 mod dead_letters;
 mod people;
+mod policies;
 
+pub(crate) use approvals::{
+    Approvals, ApprovalsApprove, ApprovalsList, ApprovalsReject, ApprovalsShow, ApprovalsWatch,
+};
 pub(crate) use dead_letters::{
     DeadLetters, DeadLettersCommand, DeadList, DeadRedrive, DeadShow, DeadSkip, WhichStreams,
 };
 pub(crate) use people::{
     Demo, Figures, Import, Keys, KeysCommand, KillSwitch, Lag, Load, Model, Reading, Rebuild,
     RunsList, RunsShow, RunsTail, Server, Tenants, TenantsCommand, Turn, Verify, WhichTenant,
+};
+pub(crate) use policies::{
+    NewPolicy, Policies, PolicyChange, PolicyCreate, PolicyList, PolicyShow, PolicyUpdate,
 };
 
 /// The ledger under an AI-agent platform.
@@ -52,7 +60,8 @@ pub(crate) enum Command {
     /// Show real agent runs, from nothing to the terminal
     ///
     /// Imports 200 recorded runs through the gRPC services into Kafka and shows them from the Postgres
-    /// read model. Uses a `runledger dev` that is running; without one it starts the roles in its own
+    /// read model. Then asks for their tool calls once more, in runs of their own, as calls that
+    /// policies govern, and decides on some of those that are held. Uses a `runledger dev` that is running; without one it starts the roles in its own
     /// process and leaves nothing running, unless told to --keep them. The second time, nothing changes.
     Demo(Demo),
     /// Import recorded agent runs from a file
@@ -70,9 +79,12 @@ pub(crate) enum Command {
     /// Look at runs; or run the roles of their read model
     #[command(subcommand)]
     Runs(Runs),
-    /// Role: decide on governed tool calls and policies, or answer for them
+    /// The queue of held tool calls: list, show, approve, reject, watch; or run its roles
     #[command(subcommand)]
     Approvals(Approvals),
+    /// Policies: what agents may do alone, and what people approve first
+    #[command(subcommand)]
+    Policies(Policies),
     /// API keys: list, create, rotate, revoke
     Keys(Keys),
     /// Tenants: list, create
@@ -137,14 +149,6 @@ pub(crate) enum Runs {
     /// Role: write the read model from the log
     Projector(Role),
     /// Role: answer from the read model
-    Api(Role),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Approvals {
-    /// Role: answer every command once, in the order of the log
-    Decider(Role),
-    /// Role: take commands in, and answer from what was decided
     Api(Role),
 }
 

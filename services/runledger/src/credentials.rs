@@ -74,6 +74,7 @@ pub(crate) struct Keys {
     pub(crate) admin: Option<SecretString>,
     pub(crate) agent: Option<SecretString>,
     pub(crate) viewer: Option<SecretString>,
+    pub(crate) reviewer: Option<SecretString>,
     pub(crate) sandbox: Option<SecretString>,
 }
 
@@ -159,6 +160,7 @@ impl Credentials {
             ("admin", &self.keys.admin),
             ("agent", &self.keys.agent),
             ("viewer", &self.keys.viewer),
+            ("reviewer", &self.keys.reviewer),
             ("sandbox", &self.keys.sandbox),
         ]
         .into_iter()
@@ -186,6 +188,7 @@ mod tests {
         assert!(Credentials::read(&path).unwrap().is_none());
         let mut credentials = Credentials::default();
         credentials.keys.agent = Some("rl_live_0123".into());
+        credentials.keys.reviewer = Some("rl_live_4567".into());
         credentials.endpoints.runs = "http://127.0.0.1:9".to_owned();
         credentials.endpoints.approvals = "http://127.0.0.1:8".to_owned();
         for _ in 0..2 {
@@ -205,6 +208,7 @@ mod tests {
         );
         let read = Credentials::read(&path).unwrap().unwrap();
         assert_eq!(read.keys.agent.unwrap().expose_secret(), "rl_live_0123");
+        assert_eq!(read.keys.reviewer.unwrap().expose_secret(), "rl_live_4567");
         assert!(read.keys.operator.is_none());
         assert_eq!(read.endpoints, credentials.endpoints);
         assert!(!format!("{credentials:?}").contains("0123"));

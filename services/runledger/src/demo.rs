@@ -23,6 +23,8 @@ use crate::runs::{self, view};
 use crate::say::{self, Columns, Tone, cell, count, toned};
 use crate::{cli, dev, seed};
 
+mod governed;
+
 /// Our own warnings, and what is waited for; those of the Kafka client would only alarm.
 const LOG_FILTER: &str = "warn,runledger::migrate=info,rdkafka=off,librdkafka=off";
 /// What times and ids are derived from.
@@ -58,7 +60,12 @@ async fn running(path: &Path) -> anyhow::Result<Option<Credentials>> {
         return Ok(None);
     };
     let endpoints = &credentials.endpoints;
-    for url in [&endpoints.directory, &endpoints.ingest, &endpoints.runs] {
+    for url in [
+        &endpoints.directory,
+        &endpoints.ingest,
+        &endpoints.runs,
+        &endpoints.approvals,
+    ] {
         if !house::serves(url).await {
             return Ok(None);
         }
@@ -70,7 +77,7 @@ async fn running(path: &Path) -> anyhow::Result<Option<Credentials>> {
 async fn in_own_house(args: &cli::Demo, path: PathBuf) -> anyhow::Result<()> {
     let configs = Configs::load()?;
     let _telemetry = configs.log(Some(LOG_FILTER))?;
-    say::line("Starting ingest, directory, the runs projector and the runs api in this process.")?;
+    say::line("Starting ingest, directory, runs and approvals in this process.")?;
     let (supervisor, addresses) = house::start(&configs).await?;
     let stopper = supervisor.stopper();
     let mut running = pin!(supervisor.run());
@@ -117,7 +124,8 @@ async fn tour(remote: &Remote, file: &Path) -> anyhow::Result<()> {
 
     let mut runs = remote.runs(For::Reading).await?;
     let all = all_runs(&mut runs, &imported).await?;
-    let calls = all_calls(&runs, &all, &imported.token).await?;
+    let ids = all.iter().map(|run| &run.run_id);
+    let calls = all_calls(&runs, ids, &imported.token).await?;
     say::heading("Runs by status")?;
     by_status(&all).print()?;
     say::heading("Tools, by calls")?;
@@ -132,7 +140,13 @@ async fn tour(remote: &Remote, file: &Path) -> anyhow::Result<()> {
             say::line("And so on.")?;
         }
     }
-    Ok(())
+    say::line(
+        "\nAsking for the same calls once more, in runs of their own, as calls that policies govern.",
+    )?;
+    let began = Instant::now();
+    let outcome = Box::pin(governed::replay(remote, file, &imported.label)).await?;
+    let took = began.elapsed();
+    governed::show(remote, &outcome, took).await
 }
 
 /// The runs of the import, newest first.
@@ -148,9 +162,13 @@ async fn all_runs(runs: &mut Runs, imported: &Imported) -> Result<Vec<Run>, Refu
 }
 
 /// Every tool call of some runs.
-async fn all_calls(runs: &Runs, all: &[Run], token: &Token) -> Result<Vec<ToolCall>, Refusal> {
-    let of_one = |run: &Run| {
-        let (runs, run_id) = (runs.clone(), run.run_id.clone());
+async fn all_calls(
+    runs: &Runs,
+    ids: impl Iterator<Item = &String>,
+    token: &Token,
+) -> Result<Vec<ToolCall>, Refusal> {
+    let of_one = |run_id: &String| {
+        let (runs, run_id) = (runs.clone(), run_id.clone());
         async move {
             let mut request = ListToolCallsRequest {
                 run_id,
@@ -173,7 +191,7 @@ async fn all_calls(runs: &Runs, all: &[Run], token: &Token) -> Result<Vec<ToolCa
             }
         }
     };
-    let asked: Vec<_> = all.iter().map(of_one).collect();
+    let asked: Vec<_> = ids.map(of_one).collect();
     let found: Vec<Vec<ToolCall>> = stream::iter(asked)
         .buffer_unordered(AT_ONCE)
         .try_collect()
@@ -266,6 +284,7 @@ fn next(credentials: &Credentials, up: bool) -> anyhow::Result<()> {
     if up {
         say::line(format_args!("  {program} runs show airline-0-0"))?;
     }
+    governed::next(&program)?;
     say::line(format_args!(
         "  grpcurl -plaintext -H 'authorization: Bearer {key}' -d '{{\"run_id\":\"airline-0-0\"}}' {runs} \
          runledger.run.v1.RunsService/GetRun"

@@ -71,8 +71,13 @@ pub(crate) fn show(
         "do everything in the tenant demo",
         &keys.admin,
     );
-    row("demo-agent", "append and read", &keys.agent);
+    row("demo-agent", "append, ask for calls, read", &keys.agent);
     row("demo-viewer", "read", &keys.viewer);
+    row(
+        "demo-reviewer",
+        "read, approve and reject held calls",
+        &keys.reviewer,
+    );
     row(
         "demo-agent, sandbox",
         "append and read, in the sandbox only",

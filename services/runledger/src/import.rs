@@ -7,7 +7,7 @@ use runledger_eventlog::token::Token;
 
 use crate::cli;
 use crate::reading;
-use crate::remote::{For, Remote};
+use crate::remote::{For, Ingest, Remote};
 use crate::say;
 
 mod plan;
@@ -15,11 +15,10 @@ mod progress;
 mod send;
 mod source;
 
-pub(crate) use plan::LABEL;
-use plan::{Plan, Planned};
+use plan::Plan;
+pub(crate) use plan::{Facts, LABEL, Planned};
 use progress::Progress;
-pub(crate) use source::Totals;
-use source::{Run, read};
+pub(crate) use source::{Event, Run, ToolCall, Totals, read};
 
 /// What an import came to.
 pub(crate) struct Imported {
@@ -48,6 +47,11 @@ fn planned(plan: &Plan, recorded: &[Run]) -> anyhow::Result<Vec<Planned>> {
                 .with_context(|| format!("the prefix does not go with the run {}", run.run))
         })
         .collect()
+}
+
+/// Appends facts in their order, and answers with the token that covers them.
+pub(crate) async fn send(ingest: Ingest, planned: Vec<Planned>) -> anyhow::Result<Token> {
+    send::all(ingest, planned, None).await
 }
 
 /// Appends a file without a word and without looking at what becomes of it.

@@ -6,6 +6,7 @@
 //! `directory bootstrap`, `lag`, `dead-letters`, `verify`, `rebuild`, the figures of `load`).
 
 mod admin;
+mod approvals;
 mod cli;
 mod credentials;
 mod dead_letters;
@@ -17,6 +18,7 @@ mod json;
 mod lag;
 mod load;
 mod migrate;
+mod policies;
 mod reading;
 mod remote;
 mod roles;
@@ -83,6 +85,12 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Runs(Runs::Api(role)) => roles::api(&role).await,
         Command::Approvals(Approvals::Decider(role)) => roles::approvals_decider(&role).await,
         Command::Approvals(Approvals::Api(role)) => roles::approvals_api(&role).await,
+        Command::Approvals(Approvals::List(args)) => approvals::list(&args).await,
+        Command::Approvals(Approvals::Show(args)) => approvals::show(&args).await,
+        Command::Approvals(Approvals::Approve(args)) => approvals::approve(&args).await,
+        Command::Approvals(Approvals::Reject(args)) => approvals::reject(&args).await,
+        Command::Approvals(Approvals::Watch(args)) => approvals::watch(&args).await,
+        Command::Policies(command) => policies::run(&command).await,
         Command::Keys(args) => admin::keys(&args).await,
         Command::Tenants(args) => admin::tenants(&args).await,
         Command::KillSwitch(args) => admin::kill_switch(&args).await,

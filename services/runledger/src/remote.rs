@@ -10,13 +10,14 @@ use runledger_proto::approval::v1::approval_service_client::ApprovalServiceClien
 use runledger_proto::directory::v1::directory_service_client::DirectoryServiceClient;
 use runledger_proto::log::v1::dead_letter_service_client::DeadLetterServiceClient;
 use runledger_proto::message::v1::message_ingest_service_client::MessageIngestServiceClient;
+use runledger_proto::policy::v1::policy_service_client::PolicyServiceClient;
 use runledger_proto::run::v1::run_ingest_service_client::RunIngestServiceClient;
 use runledger_proto::run::v1::runs_service_client::RunsServiceClient;
 use runledger_proto::run::v1::tool_call_ingest_service_client::ToolCallIngestServiceClient;
 use runledger_service::client::{self, Connection};
 use runledger_service::status;
 use secrecy::SecretString;
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::cli::Server;
@@ -30,6 +31,8 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 pub(crate) enum For {
     Appending,
     Reading,
+    /// Deciding on held calls.
+    Reviewing,
     Administering,
     Operating,
 }
@@ -101,12 +104,13 @@ impl Remote {
         let (name, of_file) = match what {
             For::Appending => ("an agent", keys.and_then(|keys| keys.agent.clone())),
             For::Reading => ("a viewer", keys.and_then(|keys| keys.viewer.clone())),
+            For::Reviewing => ("a reviewer", keys.and_then(|keys| keys.reviewer.clone())),
             For::Administering => ("an admin", keys.and_then(|keys| keys.admin.clone())),
             For::Operating => ("an operator", keys.and_then(|keys| keys.operator.clone())),
         };
         self.key.clone().or(of_file).with_context(|| {
             format!(
-                "no key of {name}: set RUNLEDGER_KEY, or start `runledger dev`, which writes keys to {}",
+                "no key of {name}: give one with --key or RUNLEDGER_KEY, or start `runledger dev`, which writes keys to {}",
                 self.file_path.display()
             )
         })
@@ -148,9 +152,16 @@ impl Remote {
         Ok(DeadLetterServiceClient::new(connection))
     }
 
+    /// `what`: [`For::Appending`] to ask, [`For::Reviewing`] or [`For::Reading`].
     pub(crate) async fn approvals(&self, what: For) -> anyhow::Result<Approvals> {
         let connection = self.connect(&self.endpoints.approvals, what).await?;
         Ok(ApprovalServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
+    }
+
+    /// `what`: [`For::Administering`], or [`For::Reading`].
+    pub(crate) async fn policies(&self, what: For) -> anyhow::Result<Policies> {
+        let connection = self.connect(&self.endpoints.approvals, what).await?;
+        Ok(PolicyServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
     }
 
     pub(crate) async fn directory(&self, what: For) -> anyhow::Result<Directory> {
@@ -160,8 +171,9 @@ impl Remote {
     }
 }
 
-pub(crate) type Approvals = ApprovalServiceClient<Connection>;
 pub(crate) type Runs = RunsServiceClient<Connection>;
+pub(crate) type Approvals = ApprovalServiceClient<Connection>;
+pub(crate) type Policies = PolicyServiceClient<Connection>;
 pub(crate) type DeadLetters = DeadLetterServiceClient<Connection>;
 pub(crate) type Directory = DirectoryServiceClient<Connection>;
 
@@ -180,6 +192,12 @@ pub(crate) struct Refusal(Box<Status>);
 impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
         Self(Box::new(status))
+    }
+}
+
+impl Refusal {
+    pub(crate) fn code(&self) -> Code {
+        self.0.code()
     }
 }
 
@@ -262,6 +280,12 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .contains("RUNLEDGER_KEY")
+        );
+        // The error says what is lacking and which flag helps.
+        let lacking = remote.key(For::Reviewing).unwrap_err().to_string();
+        assert!(
+            lacking.contains("a reviewer") && lacking.contains("--key"),
+            "{lacking}"
         );
         remote.key = Some("by hand".into());
         assert_eq!(remote.key(For::Reading).unwrap().expose_secret(), "by hand");

@@ -76,6 +76,13 @@ pub(crate) async fn seed(
             Mode::Live,
         ),
         (
+            &mut keys.reviewer,
+            "demo-reviewer",
+            PrincipalKind::User,
+            Role::Reviewer,
+            Mode::Live,
+        ),
+        (
             &mut keys.sandbox,
             "demo-agent",
             PrincipalKind::Agent,

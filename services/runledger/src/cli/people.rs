@@ -408,7 +408,7 @@ impl Figures {
 }
 
 /// A time span: `500ms`, `10s`, `5m`, `24h`, `2d`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text
         .find(|one: char| !one.is_ascii_digit())
         .unwrap_or(text.len());
@@ -456,7 +456,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 /// Parses one of the words of an enum, and lists them when it is none.
-fn word<T: std::str::FromStr + Copy + fmt::Display + 'static>(
+pub(super) fn word<T: std::str::FromStr + Copy + fmt::Display + 'static>(
     text: &str,
     all: &'static [T],
 ) -> Result<T, String> {

@@ -44,15 +44,15 @@ fn work(number: i32) -> (String, Tone) {
 }
 
 /// A word of the wire as the domain spells it.
-fn word<W: Word<Domain: ToString>>(number: i32) -> String {
+pub(crate) fn word<W: Word<Domain: ToString>>(number: i32) -> String {
     known::<W>(number).map_or_else(|| "?".to_owned(), |one| one.to_string())
 }
 
-fn when(at: Option<DateTime<Utc>>) -> String {
+pub(crate) fn when(at: Option<DateTime<Utc>>) -> String {
     at.map_or_else(String::new, |at| at.format("%Y-%m-%d %H:%M:%S").to_string())
 }
 
-/// `850 ms`, `12 s`, `3 m 20 s`, `2 h 5 m`.
+/// `850 ms`, `12 s`, `3 m 20 s`, `2 h 5 m`, `29 d 23 h`.
 pub(crate) fn span(span: TimeDelta) -> String {
     let (millis, seconds) = (span.num_milliseconds(), span.num_seconds());
     match seconds {
@@ -60,7 +60,8 @@ pub(crate) fn span(span: TimeDelta) -> String {
         0 => format!("{millis} ms"),
         1..60 => format!("{seconds} s"),
         60..3_600 => format!("{} m {} s", seconds / 60, seconds % 60),
-        3_600.. => format!("{} h {} m", seconds / 3_600, seconds / 60 % 60),
+        3_600..172_800 => format!("{} h {} m", seconds / 3_600, seconds / 60 % 60),
+        172_800.. => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
     }
 }
 
@@ -235,7 +236,7 @@ pub(crate) fn told(item: &TimelineItem) -> String {
 }
 
 /// Who did it: role, and enough of the id to tell one from another.
-fn by(actor: Option<&Actor>) -> String {
+pub(crate) fn by(actor: Option<&Actor>) -> String {
     let Some(actor) = actor else {
         return String::new();
     };
@@ -386,9 +387,20 @@ mod tests {
 
     #[test]
     fn spans_read_well() {
-        let read = [0, 850, 12_000, 200_000, 7_500_000, -1_000]
+        let read = [0, 850, 12_000, 200_000, 7_500_000, 2_591_999_000, -1_000]
             .map(|millis| span(TimeDelta::milliseconds(millis)));
-        assert_eq!(read, ["0 ms", "850 ms", "12 s", "3 m 20 s", "2 h 5 m", ""]);
+        assert_eq!(
+            read,
+            [
+                "0 ms",
+                "850 ms",
+                "12 s",
+                "3 m 20 s",
+                "2 h 5 m",
+                "29 d 23 h",
+                ""
+            ]
+        );
     }
 
     #[test]
