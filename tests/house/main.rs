@@ -48,6 +48,17 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "audit",
+        &[
+            "domain",
+            "proto",
+            "eventlog",
+            "postgres",
+            "projection",
+            "service",
+        ],
+    ),
+    (
         "runledger",
         &[
             "domain",
@@ -61,6 +72,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "directory",
             "runs",
             "approvals",
+            "audit",
         ],
     ),
     ("tests", &["domain", "proto", "service", "testkit"]),
@@ -80,6 +92,7 @@ const WRAPPERS: &[(&str, &[&str])] = &[
             "directory",
             "runs",
             "approvals",
+            "audit",
             "runledger",
         ],
     ),
@@ -92,6 +105,7 @@ const WRAPPERS: &[(&str, &[&str])] = &[
             "directory",
             "runs",
             "approvals",
+            "audit",
             "runledger",
         ],
     ),
