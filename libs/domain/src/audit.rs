@@ -218,7 +218,11 @@ fn of_vote(voted: &ApprovalVoted) -> Vec<Entry> {
 fn of_closing(closed: &ApprovalClosed) -> Entry {
     Entry::of(
         Doer::Decider,
-        ("approval", closed.approval_id.to_string(), closed.status.as_str()),
+        (
+            "approval",
+            closed.approval_id.to_string(),
+            closed.status.as_str(),
+        ),
         json!({ "tool_call_id": closed.tool_call_id.as_str() }),
     )
 }
@@ -241,11 +245,7 @@ fn of_use(confirmed: &ExecutionConfirmed) -> Vec<Entry> {
 
 fn of_policy(changed: &policy::Changed) -> Entry {
     let policy = &changed.policy;
-    let entity = (
-        "policy",
-        policy.id.to_string(),
-        changed.changing.as_str(),
-    );
+    let entity = ("policy", policy.id.to_string(), changed.changing.as_str());
     let details = json!({
         "version": policy.version,
         "name": cut(&policy.spec.name),
@@ -277,7 +277,10 @@ fn of_rejection(rejection: &Rejection, command_type: &str, command: Option<Recor
 
 fn of_directory(author: &Author, changed: &directory::Changed) -> Entry {
     let (entity_type, action) = done(changed.change.as_str());
-    let subject = changed.subject.as_ref().map_or("all".into(), Uuid::to_string);
+    let subject = changed
+        .subject
+        .as_ref()
+        .map_or("all".into(), Uuid::to_string);
     let detail = serde_json::from_str(changed.detail.as_str());
     let mut detail: Map<String, Value> = detail.unwrap_or_default();
     let key = changed.key.map(|key| key.to_string().into());

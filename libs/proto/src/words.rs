@@ -3,8 +3,8 @@
 use runledger_domain::{approval, audit, decision, log, message, policy, run, schedule, scope};
 
 use crate::{
-    approval as wire_approval, audit as wire_audit, common, log as wire_log, message as wire_message,
-    policy as wire_policy, run as wire_run, schedule as wire_schedule,
+    approval as wire_approval, audit as wire_audit, common, log as wire_log,
+    message as wire_message, policy as wire_policy, run as wire_run, schedule as wire_schedule,
 };
 
 /// An enum of the wire whose values, but for "unspecified", are those of a domain enum.

@@ -40,7 +40,8 @@ const ANYBODY: Access = Access::Roles(Role::ALL);
 const OPERATORS: Access = Access::Roles(&[Role::Operator]);
 const APPROVERS: Access = Access::Roles(&[Role::Admin, Role::Reviewer]);
 /// An agent must not learn how it is watched.
-const AUDITORS: Access = Access::Roles(&[Role::Admin, Role::Reviewer, Role::Viewer, Role::Operator]);
+const AUDITORS: Access =
+    Access::Roles(&[Role::Admin, Role::Reviewer, Role::Viewer, Role::Operator]);
 const TENANT_ADMINS: Access = Access::Roles(&[Role::Admin]);
 const ADMINS: Access = Access::Roles(&[Role::Operator, Role::Admin]);
 

@@ -1,4 +1,4 @@
--- Filters and the place where a page begins come in at WHERE.
+-- Filters and the place where a page begins are written anew behind the tables.
 SELECT e.family, e.partition, e.log_offset, e.ordinal, e.at, e.recorded_at, e.actor_type, e.actor, p.name, e.principal_id,
        e.role, e.entity_type, e.entity_id, e.action, e.run_id, e.details, e.stream
   FROM entries e

@@ -19,7 +19,8 @@ pub struct ProjectorConfig {
     pub kafka: runledger_eventlog::kafka::Config,
     /// Signed in as `runledger_audit_writer`.
     pub database: runledger_postgres::Config,
-    pub projection: runledger_projection::Options,
+    /// A section of its own: one environment serves every role.
+    pub audit: runledger_projection::Options,
 }
 
 /// The whole configuration of the role `audit api`. Unknown fields are refused.

@@ -86,7 +86,7 @@ pub async fn serve_projector_on(
         metrics: metrics.address(),
     };
     let (told, mut tells) = watch::channel(runledger_projection::Health::default());
-    let options = config.projection.clone();
+    let options = config.audit.clone();
     supervisor.spawn(Stage::Work, "audit projector", |stop| {
         runledger_projection::run(log, pool, Audit, options, clock, told, stop)
     });
@@ -149,7 +149,8 @@ pub async fn serve_api_on(
     supervisor: &mut Supervisor,
 ) -> Result<ApiAddresses, Error> {
     let connect = |database| {
-        runledger_postgres::connect(database, "runledger audit api", SCHEMA).map_err(Error::Database)
+        runledger_postgres::connect(database, "runledger audit api", SCHEMA)
+            .map_err(Error::Database)
     };
     let (pool, keys) = (connect(&config.database)?, connect(&config.keys)?);
     let watch = Watch {
@@ -180,7 +181,9 @@ pub async fn serve_api_on(
         reader.follow(stop).await;
         Ok::<(), Error>(())
     });
-    supervisor.spawn(Stage::Watch, "audit api metrics", |stop| metrics.serve(stop));
+    supervisor.spawn(Stage::Watch, "audit api metrics", |stop| {
+        metrics.serve(stop)
+    });
     supervisor.spawn(Stage::Watch, "audit api health", |stop| {
         watch.run(health, stop)
     });

@@ -26,10 +26,10 @@ pub struct UpkeepConfig {
     pub database: runledger_postgres::Config,
     /// Signed in as `runledger_migrator`.
     pub owner: runledger_postgres::Config,
-    pub projection: Named,
+    pub audit: Named,
 }
 
-/// Section `[projection]`.
+/// Section `[audit]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Named {
@@ -73,7 +73,7 @@ pub fn upkeep_on(
         owner,
         clock,
         schema: SCHEMA,
-        name: config.projection.name.clone(),
+        name: config.audit.name.clone(),
         workers,
     };
     Ok(Upkeep::new(site, || Audit, shutdown))

@@ -6,6 +6,7 @@
 //! `directory bootstrap`, `lag`, `dead-letters`, `verify`, `rebuild`, the figures of `load`).
 
 mod admin;
+mod audit;
 mod cli;
 mod credentials;
 mod dead_letters;
@@ -29,7 +30,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use cli::{Approvals, Cli, Command, DirectoryCommand, Runs};
+use cli::{Approvals, Audit, Cli, Command, DirectoryCommand, Runs};
 use mimalloc::MiMalloc;
 
 /// A call allocates and frees on several threads, which the C library's allocator pays for with
@@ -83,6 +84,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Runs(Runs::Api(role)) => roles::api(&role).await,
         Command::Approvals(Approvals::Decider(role)) => roles::approvals_decider(&role).await,
         Command::Approvals(Approvals::Api(role)) => roles::approvals_api(&role).await,
+        Command::Audit(Audit::List(args)) => audit::list(&args).await,
+        Command::Audit(Audit::Show(args)) => audit::show(&args).await,
+        Command::Audit(Audit::Projector(role)) => roles::audit_projector(&role).await,
+        Command::Audit(Audit::Api(role)) => roles::audit_api(&role).await,
         Command::Keys(args) => admin::keys(&args).await,
         Command::Tenants(args) => admin::tenants(&args).await,
         Command::KillSwitch(args) => admin::kill_switch(&args).await,

@@ -24,7 +24,7 @@ pub(crate) mod view;
 /// How often a tail that was cut off begins again behind its last entry, without any entry in between.
 const RESUMES_MAX: u32 = 10;
 
-fn read_options(reading: &Reading) -> Option<ReadOptions> {
+pub(crate) fn read_options(reading: &Reading) -> Option<ReadOptions> {
     Some(ReadOptions {
         at_least: reading.wait_for.clone(),
         max_wait: reading.max_wait.map(encode::duration),
