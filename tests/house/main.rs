@@ -23,7 +23,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         "ingest",
         &["domain", "proto", "eventlog", "postgres", "service"],
     ),
-    ("directory", &["domain", "proto", "postgres", "service"]),
+    (
+        "directory",
+        &["domain", "proto", "eventlog", "postgres", "service"],
+    ),
     (
         "runs",
         &[

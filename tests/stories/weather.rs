@@ -1,6 +1,7 @@
 //! Kafka and Postgres go away and come back: callers hear what to do, nothing acknowledged is
 //! lost, and nobody restarts anything.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -8,9 +9,13 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use runledger_domain::log::{Family, Partition};
 use runledger_domain::scope::Role;
-use runledger_proto::common::v1::ReadOptions;
-use runledger_proto::directory::v1::WhoAmIRequest;
+use runledger_eventlog::Log as _;
+use runledger_eventlog::kafka::{self, Kafka};
+use runledger_proto::common::v1::{Mode, ReadOptions};
+use runledger_proto::decode::{self, Stored};
+use runledger_proto::directory::v1::{CreateKeyRequest, WhoAmIRequest};
 use runledger_proto::run::v1::{GetRunRequest, GetRunResponse};
 use runledger_service::status::{reason, retry_after};
 use runledger_testkit::eventually;
@@ -19,6 +24,7 @@ use runledger_tests::{
     keep_reporting, seed,
 };
 use tonic::{Code, Request, Status};
+use uuid::Uuid;
 
 const WRITERS: usize = 2;
 const PAUSE: Duration = Duration::from_millis(50);
@@ -32,6 +38,8 @@ const RECOVERY: Duration = Duration::from_secs(60);
 struct Scene {
     stack: OwnStack,
     clients: Clients,
+    /// Clients of an admin, and the admin's id.
+    admin: (Clients, String),
     rng: StdRng,
     promised: Ledger,
     /// A run that the read model holds, and the token of its end.
@@ -56,6 +64,10 @@ async fn weather_passes_and_nothing_acknowledged_is_lost() {
     let mut scene = Scene {
         stack,
         clients,
+        admin: (
+            installation.clients(tenant.key(Role::Admin)),
+            tenant.principals[&Role::Admin].clone(),
+        ),
         rng,
         promised,
         known: (plan, token),
@@ -75,8 +87,45 @@ async fn weather_passes_and_nothing_acknowledged_is_lost() {
         scene.promised.merge(ledger);
     }
     assert_kept(&installation, &scene.promised).await;
+    assert_relayed(&installation).await;
     installation.assert_unharmed();
     drop(installation);
+}
+
+/// Every change of the directory comes into the log, and nothing else does.
+async fn assert_relayed(installation: &Installation) {
+    let outbox = installation.database.admin();
+    let changes: Vec<Uuid> = eventually(RECOVERY, async || {
+        let rows: Vec<(Uuid, bool)> =
+            sqlx::query_as("SELECT id, relayed_at IS NOT NULL FROM directory.outbox")
+                .fetch_all(&outbox)
+                .await
+                .map_err(|error| error.to_string())?;
+        match rows.iter().filter(|(_, relayed)| !relayed).count() {
+            0 => Ok(rows.into_iter().map(|(id, _)| id).collect()),
+            left => Err(format!("{left} changes are not relayed")),
+        }
+    })
+    .await;
+    let (brokers, prefix) = installation.kafka();
+    let log = Kafka::connect(&kafka::Config {
+        brokers: brokers.into(),
+        prefix: prefix.into(),
+        ..kafka::Config::default()
+    });
+    let family = Family::Directory;
+    let partition = Partition { family, number: 0 };
+    let read = log.expect("a client").read(partition, 0, 10_000).await;
+    let told = read.expect("the log").into_iter().filter_map(|stored| {
+        match decode::record(family, &stored.value).expect("a record") {
+            Stored::Record(record) => Some(record.id.as_uuid()),
+            Stored::Genesis(_) => None,
+        }
+    });
+    assert_eq!(
+        told.collect::<BTreeSet<_>>(),
+        changes.into_iter().collect::<BTreeSet<_>>()
+    );
 }
 
 impl Scene {
@@ -156,6 +205,14 @@ impl Scene {
             .who_am_i(WhoAmIRequest {})
             .await;
         who.expect("an answer of the directory");
+        let (admin, principal_id) = &self.admin;
+        let request = CreateKeyRequest {
+            principal_id: principal_id.clone(),
+            mode: Mode::Sandbox.into(),
+            ..CreateKeyRequest::default()
+        };
+        let made = admin.directory.clone().create_key(request).await;
+        made.expect("a key");
     }
 
     /// Appends and reads are what they were, by the same processes.

@@ -27,6 +27,7 @@ const SECTIONS: &[&str] = &[
     "migrate",
     "owner",
     "projection",
+    "relay",
     "server",
     "telemetry",
 ];

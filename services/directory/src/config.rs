@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use runledger_eventlog::kafka;
 use runledger_proto::directory::v1 as wire;
 use runledger_service::{auth, metrics, server, telemetry};
 use serde::Deserialize;
@@ -22,6 +23,23 @@ pub struct Config {
     pub keys: runledger_postgres::Config,
     pub auth: auth::Config,
     pub directory: Rules,
+    /// Where changes are relayed to. Nothing but the relay waits for it.
+    pub kafka: kafka::Config,
+    pub relay: Relaying,
+}
+
+/// Section `[relay]`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Relaying {
+    /// How often the outbox is looked into when nothing waited at the last look.
+    #[serde(with = "humantime_serde")]
+    pub poll_interval: Duration,
+    /// How often a process asks whether it is to relay while another does.
+    #[serde(with = "humantime_serde")]
+    pub standby_interval: Duration,
+    /// Most changes taken at a time; taken as 1 to 1,000.
+    pub batch_rows: u32,
 }
 
 /// Section `[directory]`.
@@ -70,6 +88,7 @@ mod tests {
         let config: Config = runledger_service::config::load_with(source, []).unwrap();
         assert_eq!(config.database.user, "runledger_directory");
         assert_eq!(config.keys.user, "runledger_keys");
+        assert_eq!(config.kafka, kafka::Config::default());
         assert!(!format!("{config:?}").contains("runledger-dev"));
     }
 }

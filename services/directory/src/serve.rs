@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runledger_domain::time::Clock;
+use runledger_eventlog::Log;
 use runledger_proto::directory::v1::directory_service_server::DirectoryServiceServer;
 use runledger_service::auth::Authenticator;
 use runledger_service::health::Health;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::RulesError;
 use crate::config::Config;
+use crate::relay::{self, Relay};
 use crate::{Directory, sql};
 
 /// Where the role listens.
@@ -39,12 +41,14 @@ pub enum Error {
     Metrics(#[source] metrics::Error),
 }
 
-/// Binds the role's addresses and hands its tasks to `supervisor`.
+/// Binds the role's addresses and hands its tasks to `supervisor`. Changes are relayed into `log`,
+/// which may be away for as long as it likes.
 ///
 /// # Errors
 /// When the configuration is wrong or an address is taken.
 pub async fn serve(
     config: &Config,
+    log: Arc<dyn Log>,
     clock: Arc<dyn Clock>,
     supervisor: &mut Supervisor,
 ) -> Result<Addresses, Error> {
@@ -53,7 +57,8 @@ pub async fn serve(
             .map_err(Error::Database)
     };
     let (pool, keys) = (connect(&config.database)?, connect(&config.keys)?);
-    let directory = Directory::new(pool.clone(), clock, &config.directory).map_err(Error::Rules)?;
+    let directory = Directory::new(pool.clone(), Arc::clone(&clock), &config.directory)
+        .map_err(Error::Rules)?;
     let health = Health::new("directory");
     let authenticator = Authenticator::postgres(keys.clone(), &config.auth);
     let server = Server::new(&config.server, health.clone(), authenticator)
@@ -70,11 +75,23 @@ pub async fn serve(
     };
     let every = config.directory.health_interval;
     supervisor.spawn(Stage::Serve, "directory", |stop| server.serve(stop));
+    let patience = config.kafka.message_timeout;
+    let relay = Relay::new(
+        pool.clone(),
+        log,
+        Arc::clone(&clock),
+        config.relay,
+        patience,
+    );
+    supervisor.spawn(Stage::Work, "directory relay", |stop| async move {
+        relay.run(stop).await;
+        Ok::<(), Error>(())
+    });
     supervisor.spawn(Stage::Watch, "directory metrics", |stop| {
         metrics.serve(stop)
     });
     supervisor.spawn(Stage::Watch, "directory health", |stop| async move {
-        watch(&health, &pool, &keys, every, stop).await;
+        watch(&health, (&pool, &keys), clock.as_ref(), every, stop).await;
         Ok::<(), Error>(())
     });
     Ok(addresses)
@@ -83,8 +100,8 @@ pub async fn serve(
 /// Keeps `health` true while both roles get their answers from the database.
 async fn watch(
     health: &Health,
-    pool: &PgPool,
-    keys: &PgPool,
+    (pool, keys): (&PgPool, &PgPool),
+    clock: &dyn Clock,
     every: Duration,
     stop: CancellationToken,
 ) {
@@ -97,7 +114,7 @@ async fn watch(
         }
         let probed = tokio::select! {
             () = stop.cancelled() => break,
-            probed = timeout(every, probe(pool, keys)) => probed,
+            probed = timeout(every, probe(pool, keys, clock)) => probed,
         };
         let ready = match probed {
             Ok(Ok(())) => true,
@@ -115,8 +132,9 @@ async fn watch(
     health.set(false);
 }
 
-async fn probe(pool: &PgPool, keys: &PgPool) -> Result<(), sqlx::Error> {
+async fn probe(pool: &PgPool, keys: &PgPool, clock: &dyn Clock) -> Result<(), sqlx::Error> {
     sqlx::query(sql::PROBE).execute(pool).await?;
+    relay::measure(pool, clock.now()).await?;
     sqlx::query(sql::PROBE_KEYS).execute(keys).await?;
     Ok(())
 }

@@ -55,6 +55,11 @@ statements! {
     LIST_KILL_SWITCHES = include_str!("../sql/list_kill_switches.sql");
 
     INSERT_OUTBOX = include_str!("../sql/insert_outbox.sql");
+    // Held by the connection until it ends.
+    LOCK_RELAY = "SELECT pg_try_advisory_lock(hashtextextended('runledger.directory.relay', 0))";
+    UNRELAYED = include_str!("../sql/unrelayed.sql");
+    OLDEST_UNRELAYED = "SELECT at FROM directory.outbox WHERE relayed_at IS NULL ORDER BY sequence LIMIT 1";
+    MARK_RELAYED = "UPDATE directory.outbox SET relayed_at = $2 WHERE id = ANY($1) AND relayed_at IS NULL";
 }
 
 #[cfg(test)]

@@ -91,7 +91,8 @@ impl Configs {
         runledger_directory::Addresses,
         runledger_runs::ApiAddresses,
     )> {
-        let directory = runledger_directory::serve(&self.directory, clock(), supervisor)
+        let log = Kafka::connect(&self.directory.kafka)?;
+        let directory = runledger_directory::serve(&self.directory, log, clock(), supervisor)
             .await
             .map_err(hint)?;
         let authenticator = runledger_ingest::authenticator(&self.ingest)?;

@@ -60,7 +60,8 @@ pub(crate) async fn directory(role: &Role) -> anyhow::Result<()> {
     };
     let _telemetry = telemetry::init(&config.telemetry, "directory")?;
     let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
-    let addresses = runledger_directory::serve(&config, clock(), &mut supervisor).await?;
+    let log = Kafka::connect(&config.kafka)?;
+    let addresses = runledger_directory::serve(&config, log, clock(), &mut supervisor).await?;
     tracing::info!(grpc = %addresses.grpc, metrics = %addresses.metrics, "directory serves");
     Ok(supervisor.run().await?)
 }

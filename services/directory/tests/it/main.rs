@@ -9,6 +9,7 @@ mod audit;
 mod keys;
 mod kill_switches;
 mod principals;
+mod relay;
 mod rights;
 mod served;
 mod tenants;

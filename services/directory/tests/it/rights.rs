@@ -152,6 +152,9 @@ async fn the_tables_refuse_what_the_service_would_never_write() {
     let home = world.home("Acme").await;
     let tenant = &home.tenant_id;
     let cases = [
+        // Records of the operators lie under this id.
+        ("INSERT INTO directory.tenants (tenant_id, name, records_per_second, bytes_per_second, commands_per_second, created_at)
+          VALUES ('00000000-0000-0000-0000-000000000000', 'x', 1, 1024, 1, now())".to_owned(), "tenants_not_nil_check"),
         (format!("INSERT INTO directory.principals (principal_id, tenant_id, name, kind, role, created_at)
                   VALUES (gen_random_uuid(), '{tenant}', 'x', 'user', 'operator', now())"), "principals_operator_check"),
         ("INSERT INTO directory.principals (principal_id, name, kind, role, created_at)

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use runledger_directory::{Addresses, Config, DEFAULTS, serve};
 use runledger_domain::time::SystemClock;
+use runledger_eventlog::Log;
+use runledger_eventlog::memory::Memory;
 use runledger_proto::common::v1::{Mode, Role};
 use runledger_proto::directory::v1::directory_service_client::DirectoryServiceClient;
 use runledger_proto::directory::v1::*;
@@ -23,37 +25,45 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::world::{World, refusal};
 
-struct Served {
+pub(crate) struct Served {
     addresses: Addresses,
     stop: CancellationToken,
     running: JoinSet<Result<(), supervisor::Error>>,
 }
 
-/// Stands between the role and its database, and can go away.
-struct Road {
+/// Stands between the role and its database, or its log, and can go away.
+pub(crate) struct Road {
     port: u16,
     to: String,
     running: JoinSet<()>,
 }
 
 impl Road {
-    async fn open(world: &World) -> Self {
+    pub(crate) async fn open(world: &World) -> Self {
         let config = world.database.config("runledger_directory");
+        Self::to(format!("{}:{}", config.host, config.port)).await
+    }
+
+    pub(crate) async fn to(to: String) -> Self {
         let mut road = Self {
             port: 0,
-            to: format!("{}:{}", config.host, config.port),
+            to,
             running: JoinSet::new(),
         };
         road.reopen().await;
         road
     }
 
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// Ends every connection; new ones are refused.
-    async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         self.running.shutdown().await;
     }
 
-    async fn reopen(&mut self) {
+    pub(crate) async fn reopen(&mut self) {
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
         self.port = listener.local_addr().unwrap().port();
         let to = self.to.clone();
@@ -70,7 +80,7 @@ impl Road {
     }
 }
 
-async fn start(world: &World, road: &Road) -> Served {
+pub(crate) async fn start(world: &World, road: &Road, log: Arc<dyn Log>) -> Served {
     let source = Source {
         defaults: DEFAULTS,
         file: None,
@@ -83,8 +93,11 @@ async fn start(world: &World, road: &Road) -> Served {
     config.database.port = road.port;
     config.keys.port = road.port;
     config.directory.health_interval = Duration::from_millis(200);
+    config.relay.poll_interval = Duration::from_millis(20);
+    config.relay.standby_interval = Duration::from_millis(50);
+    config.relay.batch_rows = 16;
     let mut supervisor = Supervisor::new(Duration::from_secs(5));
-    let addresses = serve(&config, Arc::new(SystemClock), &mut supervisor)
+    let addresses = serve(&config, log, Arc::new(SystemClock), &mut supervisor)
         .await
         .unwrap();
     let stop = supervisor.stopper();
@@ -109,7 +122,7 @@ impl Served {
     }
 
     /// Waits until health says `wanted`.
-    async fn healthy(&self, wanted: ServingStatus) {
+    pub(crate) async fn healthy(&self, wanted: ServingStatus) {
         let connection = self.connect(None).await;
         eventually(Duration::from_secs(20), || {
             let mut health = HealthClient::new(connection.clone());
@@ -128,7 +141,7 @@ impl Served {
         .await;
     }
 
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         self.running.join_next().await.unwrap().unwrap().unwrap();
     }
@@ -139,7 +152,7 @@ async fn the_gate_stands_before_every_rpc() {
     let world = World::new().await;
     let home = world.home("Acme").await;
     let road = Road::open(&world).await;
-    let role = start(&world, &road).await;
+    let role = start(&world, &road, Arc::new(Memory::new(1))).await;
     role.healthy(ServingStatus::Serving).await;
 
     let mut nobody = DirectoryServiceClient::new(role.connect(None).await);
@@ -201,7 +214,7 @@ async fn the_gate_stands_before_every_rpc() {
 async fn health_is_false_while_the_database_is_away() {
     let world = World::new().await;
     let mut road = Road::open(&world).await;
-    let role = start(&world, &road).await;
+    let role = start(&world, &road, Arc::new(Memory::new(1))).await;
     role.healthy(ServingStatus::Serving).await;
     let mut operator = role.client(&world.operator).await;
     operator
