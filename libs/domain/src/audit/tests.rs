@@ -57,7 +57,6 @@ fn held() -> ToolCallDecided {
             tool_call_id: "c-1".parse().unwrap(),
             tool: "pay".parse().unwrap(),
             arguments: Some(Json::parse(r#"{"to":"hushed"}"#).unwrap()),
-            step_id: None,
             action_hint: String::new(),
             reason: String::new(),
             agent_context: None,
@@ -186,7 +185,8 @@ proptest! {
         prop_assert_eq!(found.len(), 1);
         let details = found[0].details.as_str();
         prop_assert!(details.len() <= DETAILS_BYTES_MAX);
-        prop_assert_eq!(Json::parse(details).unwrap().as_str(), details);
+        let parsed = Json::parse(details).unwrap();
+        prop_assert_eq!(parsed.as_str(), details);
         prop_assert!(named(&changed).is_none_or(|(_, name)| name.chars().count() <= TEXT_CHARS_MAX));
     }
 }
