@@ -280,7 +280,7 @@ fn of_directory(author: &Author, changed: &directory::Changed) -> Entry {
     let subject = changed
         .subject
         .as_ref()
-        .map_or("all".into(), Uuid::to_string);
+        .map_or_else(|| "all".into(), Uuid::to_string);
     let detail = serde_json::from_str(changed.detail.as_str());
     let mut detail: Map<String, Value> = detail.unwrap_or_default();
     let key = changed.key.map(|key| key.to_string().into());
