@@ -32,7 +32,9 @@ SELECT format('CREATE ROLE %I', wanted.name)
                ('runledger_runs_writer'),
                ('runledger_runs_reader'),
                ('runledger_approvals_writer'),
-               ('runledger_approvals_reader')) AS wanted (name)
+               ('runledger_approvals_reader'),
+               ('runledger_audit_writer'),
+               ('runledger_audit_reader')) AS wanted (name)
  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted.name)
 \gexec
 
@@ -45,7 +47,9 @@ SELECT format('ALTER ROLE %I LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATERO
                ('runledger_runs_writer'),
                ('runledger_runs_reader'),
                ('runledger_approvals_writer'),
-               ('runledger_approvals_reader')) AS wanted (name)
+               ('runledger_approvals_reader'),
+               ('runledger_audit_writer'),
+               ('runledger_audit_reader')) AS wanted (name)
 \gexec
 
 COMMENT ON ROLE runledger_migrator    IS 'owns the database runledger and applies its migrations; used by `runledger migrate` alone';
@@ -55,6 +59,8 @@ COMMENT ON ROLE runledger_runs_writer IS 'writes the read model runs; held by it
 COMMENT ON ROLE runledger_runs_reader IS 'reads the read model runs under row-level security, one scope a transaction';
 COMMENT ON ROLE runledger_approvals_writer IS 'writes the schema approvals; held by its decider alone';
 COMMENT ON ROLE runledger_approvals_reader IS 'reads the schema approvals under row-level security, one scope a transaction';
+COMMENT ON ROLE runledger_audit_writer IS 'adds to the schema audit, and can neither change nor remove an entry; held by its projector alone';
+COMMENT ON ROLE runledger_audit_reader IS 'reads the schema audit under row-level security, one scope a transaction';
 
 SELECT 'CREATE DATABASE runledger OWNER runledger_migrator'
  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'runledger')
@@ -64,4 +70,4 @@ ALTER DATABASE runledger OWNER TO runledger_migrator;
 REVOKE ALL ON DATABASE runledger FROM PUBLIC;
 GRANT CONNECT ON DATABASE runledger
    TO runledger_directory, runledger_keys, runledger_runs_writer, runledger_runs_reader,
-      runledger_approvals_writer, runledger_approvals_reader;
+      runledger_approvals_writer, runledger_approvals_reader, runledger_audit_writer, runledger_audit_reader;

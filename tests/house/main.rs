@@ -51,6 +51,17 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "audit",
+        &[
+            "domain",
+            "proto",
+            "eventlog",
+            "postgres",
+            "projection",
+            "service",
+        ],
+    ),
+    (
         "runledger",
         &[
             "domain",
@@ -64,6 +75,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "directory",
             "runs",
             "approvals",
+            "audit",
         ],
     ),
     ("tests", &["domain", "proto", "service", "testkit"]),
@@ -83,6 +95,7 @@ const WRAPPERS: &[(&str, &[&str])] = &[
             "directory",
             "runs",
             "approvals",
+            "audit",
             "runledger",
         ],
     ),
@@ -95,6 +108,7 @@ const WRAPPERS: &[(&str, &[&str])] = &[
             "directory",
             "runs",
             "approvals",
+            "audit",
             "runledger",
         ],
     ),

@@ -23,6 +23,7 @@ const REVOKED_WITHIN: Duration = Duration::from_secs(1);
 async fn every_rpc_is_closed_to_those_it_does_not_name() {
     let mut installation = Installation::start("access").await;
     installation.govern(1, 1).await;
+    installation.audit().await;
     let tenant = Tenant::create(&installation, "story").await;
     let disabled = Tenant::create(&installation, "disabled").await;
     let others = close(&installation, &tenant, &disabled).await;
@@ -83,7 +84,7 @@ async fn close(installation: &Installation, tenant: &Tenant, disabled: &Tenant) 
 }
 
 /// The id of a principal's key that begins like this.
-async fn key_id(clients: &Clients, principal_id: &str, begins: &str) -> String {
+pub(crate) async fn key_id(clients: &Clients, principal_id: &str, begins: &str) -> String {
     let request = ListKeysRequest {
         principal_id: principal_id.into(),
         ..ListKeysRequest::default()

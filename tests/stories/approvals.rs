@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 mod backup;
 mod contest;
-mod desk;
+pub(crate) mod desk;
 mod told;
 
 use desk::{Desk, call, decided, new_id, on_tool};

@@ -4,6 +4,7 @@
 
 mod access;
 mod approvals;
+mod audit;
 mod bad_input;
 mod bad_log;
 mod dead_letters;

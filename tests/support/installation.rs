@@ -22,6 +22,8 @@ pub enum Kind {
     Api,
     Decider,
     Approvals,
+    AuditProjector,
+    Audit,
 }
 
 impl Kind {
@@ -33,6 +35,8 @@ impl Kind {
             Self::Api => &["runs", "api"],
             Self::Decider => &["approvals", "decider"],
             Self::Approvals => &["approvals", "api"],
+            Self::AuditProjector => &["audit", "projector"],
+            Self::Audit => &["audit", "api"],
         }
     }
 }
@@ -113,6 +117,13 @@ impl Installation {
         }
     }
 
+    /// Starts the roles of the audit.
+    pub async fn audit(&mut self) {
+        self.run(Kind::AuditProjector, 0);
+        self.run(Kind::Audit, 0);
+        self.serves(Kind::Audit, 0).await;
+    }
+
     /// A connection to a process of a role, with this key.
     pub fn connection(&self, kind: Kind, number: u32, key: &str) -> Connection {
         let options = Options {
@@ -133,6 +144,9 @@ impl Installation {
         } else if kind == Kind::Decider {
             environment.push(("RUNLEDGER_BOOKS__NAME".into(), self.decider()));
             environment.push(("RUNLEDGER_BOOKS__INSTANCE".into(), number.to_string()));
+        } else if kind == Kind::AuditProjector {
+            environment.push(("RUNLEDGER_AUDIT__NAME".into(), self.audit_projection()));
+            environment.push(("RUNLEDGER_AUDIT__INSTANCE".into(), number.to_string()));
         } else {
             environment.push((
                 "RUNLEDGER_SERVER__LISTEN".into(),
@@ -239,6 +253,21 @@ impl Installation {
             .await
     }
 
+    /// Runs a people's command, as the audit's projector is configured; whether it succeeded, and what
+    /// it printed.
+    pub async fn audit_command(&self, number: u32, arguments: &[&str]) -> (bool, String) {
+        let mut environment = self.environment(user(Kind::AuditProjector));
+        environment.push(("RUNLEDGER_AUDIT__NAME".into(), self.audit_projection()));
+        let name = format!("command-{number}");
+        Process::start(&name, arguments, &environment, self.folder.path())
+            .end()
+            .await
+    }
+
+    fn audit_projection(&self) -> String {
+        format!("{}.audit", self.prefix)
+    }
+
     /// Name of the decider's projection.
     fn decider(&self) -> String {
         format!("{}.approvals", self.prefix)
@@ -302,6 +331,8 @@ fn user(kind: Kind) -> &'static str {
         Kind::Api => "runledger_runs_reader",
         Kind::Decider => "runledger_approvals_writer",
         Kind::Approvals => "runledger_approvals_reader",
+        Kind::AuditProjector => "runledger_audit_writer",
+        Kind::Audit => "runledger_audit_reader",
     }
 }
 

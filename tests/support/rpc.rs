@@ -53,6 +53,7 @@ impl Rpc {
             Some("DirectoryService") => Kind::Directory,
             Some("RunsService") => Kind::Api,
             Some("ApprovalService" | "PolicyService") => Kind::Approvals,
+            Some("AuditService") => Kind::Audit,
             Some("DeadLetterService") => Kind::Ingest,
             Some(name) if name.ends_with("IngestService") => Kind::Ingest,
             other => panic!("which process serves {other:?}? say so here"),

@@ -1,13 +1,14 @@
 //! The words of Runledger as types, and the rules of each family as pure functions.
 //!
 //! For: ids, scope, time, faults, canonical JSON, and one module a family (`run`, `schedule`,
-//! `message`, `policy`) with its facts and its fold; `directory` is facts alone; `decision` and
+//! `message`, `policy`) with its facts and its fold; `directory` is facts alone; `audit` is what those say to whoever asks later; `decision` and
 //! `approval` are the rules by which commands are judged.
 //! Must never: read a clock, make an id, touch a file, a socket or a database, or panic on input.
 //! Nothing here knows of Kafka, Postgres or gRPC.
 #![deny(clippy::float_arithmetic, clippy::wildcard_enum_match_arm)]
 
 pub mod approval;
+pub mod audit;
 pub mod decision;
 pub mod digest;
 pub mod directory;

@@ -30,5 +30,5 @@ macro_rules! packages {
 }
 
 packages!(
-    approval, common, directory, log, message, policy, run, schedule
+    approval, audit, common, directory, log, message, policy, run, schedule
 );

@@ -1,10 +1,10 @@
 //! Enums of the wire and of the domain, each pair in one table.
 
-use runledger_domain::{approval, decision, log, message, policy, run, schedule, scope};
+use runledger_domain::{approval, audit, decision, log, message, policy, run, schedule, scope};
 
 use crate::{
-    approval as wire_approval, common, log as wire_log, message as wire_message,
-    policy as wire_policy, run as wire_run, schedule as wire_schedule,
+    approval as wire_approval, audit as wire_audit, common, log as wire_log,
+    message as wire_message, policy as wire_policy, run as wire_run, schedule as wire_schedule,
 };
 
 /// An enum of the wire whose values, but for "unspecified", are those of a domain enum.
@@ -47,6 +47,7 @@ words! {
     common::v1::Mode = scope::Mode { Live, Sandbox }
     common::v1::Role = scope::Role { Admin, Reviewer, Viewer, Agent, Operator }
     common::v1::PrincipalKind = scope::PrincipalKind { User, Agent, Service }
+    wire_audit::v1::ActorType = audit::ActorType { Agent, System, User }
     wire_log::v1::Kind = log::Kind { Fact, Command, Decision, Genesis }
     wire_run::v1::Trigger = run::Trigger { Manual, Schedule, Api, Message, Run, Event }
     wire_run::v1::RunPhase = run::Phase { Queued, Starting, Running, Waiting, Exporting, Stopping }

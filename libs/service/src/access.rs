@@ -39,6 +39,9 @@ const READERS: Access = Access::Roles(&[Role::Admin, Role::Reviewer, Role::Viewe
 const ANYBODY: Access = Access::Roles(Role::ALL);
 const OPERATORS: Access = Access::Roles(&[Role::Operator]);
 const APPROVERS: Access = Access::Roles(&[Role::Admin, Role::Reviewer]);
+/// An agent must not learn how it is watched.
+const AUDITORS: Access =
+    Access::Roles(&[Role::Admin, Role::Reviewer, Role::Viewer, Role::Operator]);
 const TENANT_ADMINS: Access = Access::Roles(&[Role::Admin]);
 const ADMINS: Access = Access::Roles(&[Role::Operator, Role::Admin]);
 
@@ -157,6 +160,8 @@ pub const TABLE: &[Rule] = &[
         "/runledger.policy.v1.PolicyService/ListPolicyVersions",
         READERS,
     ),
+    unary("/runledger.audit.v1.AuditService/ListEntries", AUDITORS),
+    unary("/runledger.audit.v1.AuditService/GetEntry", AUDITORS),
     unary("/runledger.directory.v1.DirectoryService/WhoAmI", ANYBODY),
     unary(
         "/runledger.directory.v1.DirectoryService/CreateTenant",

@@ -12,6 +12,7 @@ const SEPARATOR: &str = "__";
 /// the sections of others, and refuses what no role has.
 const SECTIONS: &[&str] = &[
     "api",
+    "audit",
     "auth",
     "books",
     "callers",

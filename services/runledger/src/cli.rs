@@ -17,8 +17,9 @@ pub(crate) use dead_letters::{
     DeadLetters, DeadLettersCommand, DeadList, DeadRedrive, DeadShow, DeadSkip, WhichStreams,
 };
 pub(crate) use people::{
-    Demo, Figures, Import, Keys, KeysCommand, KillSwitch, Lag, Load, Model, Reading, Rebuild,
-    RunsList, RunsShow, RunsTail, Server, Tenants, TenantsCommand, Turn, Verify, WhichTenant,
+    AuditList, AuditShow, Demo, Figures, Import, Keys, KeysCommand, KillSwitch, Lag, Load, Model,
+    Reading, Rebuild, RunsList, RunsShow, RunsTail, Server, Tenants, TenantsCommand, Turn, Verify,
+    WhichTenant,
 };
 pub(crate) use policies::{
     NewPolicy, Policies, PolicyChange, PolicyCreate, PolicyList, PolicyShow, PolicyUpdate,
@@ -85,6 +86,9 @@ pub(crate) enum Command {
     /// Policies: what agents may do alone, and what people approve first
     #[command(subcommand)]
     Policies(Policies),
+    /// Look at who did what; or run the roles of the audit
+    #[command(subcommand)]
+    Audit(Audit),
     /// API keys: list, create, rotate, revoke
     Keys(Keys),
     /// Tenants: list, create
@@ -152,6 +156,18 @@ pub(crate) enum Runs {
     Api(Role),
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// List entries, newest first
+    List(AuditList),
+    /// Show one entry
+    Show(AuditShow),
+    /// Role: write the entries from the log
+    Projector(Role),
+    /// Role: answer from the entries
+    Api(Role),
+}
+
 /// How a role is configured: defaults, then --config, then RUNLEDGER_<SECTION>__<FIELD>.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Role {
@@ -206,6 +222,10 @@ mod tests {
             "runledger runs api --config a.toml --check-config",
             "runledger approvals decider --config a.toml",
             "runledger approvals api --config a.toml",
+            "runledger audit projector --config a.toml",
+            "runledger audit api --config a.toml",
+            "runledger audit list --run r --entity-type policy --actor-type user --search words --json",
+            "runledger audit show run.3.4711.0",
             "runledger migrate --config a.toml",
             "runledger dead-letters list --mode live --json --config a.toml",
             "runledger dead-letters show run/a",

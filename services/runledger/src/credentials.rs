@@ -52,6 +52,7 @@ pub(crate) struct Endpoints {
     pub(crate) directory: String,
     pub(crate) runs: String,
     pub(crate) approvals: String,
+    pub(crate) audit: String,
 }
 
 impl Default for Endpoints {
@@ -62,6 +63,7 @@ impl Default for Endpoints {
             directory: "http://127.0.0.1:7102".to_owned(),
             runs: "http://127.0.0.1:7103".to_owned(),
             approvals: "http://127.0.0.1:7104".to_owned(),
+            audit: "http://127.0.0.1:7105".to_owned(),
         }
     }
 }
@@ -151,6 +153,7 @@ impl Credentials {
             ("directory", &self.endpoints.directory),
             ("runs", &self.endpoints.runs),
             ("approvals", &self.endpoints.approvals),
+            ("audit", &self.endpoints.audit),
         ]
         .into_iter()
         .map(|(name, url)| (name.to_owned(), text(url)))

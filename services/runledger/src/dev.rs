@@ -50,6 +50,12 @@ pub(crate) fn show(
             addresses.approvals.metrics,
         ),
         ("approvals decider", None, addresses.decider.metrics),
+        (
+            "audit api",
+            Some(addresses.audit.grpc),
+            addresses.audit.metrics,
+        ),
+        ("audit projector", None, addresses.audit_projector.metrics),
     ] {
         let grpc = grpc.map(|address| address.to_string()).unwrap_or_default();
         table.row([say::cell(role), say::cell(grpc), say::cell(http(metrics))]);

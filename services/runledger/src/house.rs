@@ -33,6 +33,8 @@ pub(crate) struct Configs {
     pub(crate) api: runledger_runs::ApiConfig,
     pub(crate) decider: runledger_approvals::DeciderConfig,
     pub(crate) approvals: runledger_approvals::ApiConfig,
+    pub(crate) audit_projector: runledger_audit::ProjectorConfig,
+    pub(crate) audit: runledger_audit::ApiConfig,
 }
 
 /// Where the roles answer.
@@ -44,6 +46,8 @@ pub(crate) struct Addresses {
     pub(crate) api: runledger_runs::ApiAddresses,
     pub(crate) decider: runledger_approvals::DeciderAddresses,
     pub(crate) approvals: runledger_approvals::ApiAddresses,
+    pub(crate) audit_projector: runledger_audit::ProjectorAddresses,
+    pub(crate) audit: runledger_audit::ApiAddresses,
 }
 
 fn load<T: DeserializeOwned>(defaults: &str) -> Result<T, config::Error> {
@@ -64,6 +68,8 @@ impl Configs {
             api: load(runledger_runs::API_DEFAULTS)?,
             decider: load(runledger_approvals::DECIDER_DEFAULTS)?,
             approvals: load(runledger_approvals::API_DEFAULTS)?,
+            audit_projector: load(runledger_audit::PROJECTOR_DEFAULTS)?,
+            audit: load(runledger_audit::API_DEFAULTS)?,
         })
     }
 
@@ -116,6 +122,23 @@ impl Configs {
         Ok((decider, api))
     }
 
+    pub(crate) async fn start_audit(
+        &self,
+        supervisor: &mut Supervisor,
+    ) -> anyhow::Result<(
+        runledger_audit::ProjectorAddresses,
+        runledger_audit::ApiAddresses,
+    )> {
+        let projector =
+            runledger_audit::serve_projector(&self.audit_projector, clock(), supervisor)
+                .await
+                .map_err(hint)?;
+        let api = runledger_audit::serve_api(&self.audit, supervisor)
+            .await
+            .map_err(hint)?;
+        Ok((projector, api))
+    }
+
     pub(crate) async fn start_projector(
         &self,
         supervisor: &mut Supervisor,
@@ -149,7 +172,14 @@ pub(crate) async fn start(configs: &Configs) -> anyhow::Result<(Supervisor, Addr
     let projector = configs.start_projector(&mut supervisor).await?;
     let (ingest, directory, api) = configs.start_servers(&mut supervisor).await?;
     let (decider, approvals) = Box::pin(configs.start_approvals(&mut supervisor)).await?;
-    for address in [directory.grpc, ingest.grpc, api.grpc, approvals.grpc] {
+    let (audit_projector, audit) = Box::pin(configs.start_audit(&mut supervisor)).await?;
+    for address in [
+        directory.grpc,
+        ingest.grpc,
+        api.grpc,
+        approvals.grpc,
+        audit.grpc,
+    ] {
         ready(&url(address)).await?;
     }
     Ok((
@@ -161,6 +191,8 @@ pub(crate) async fn start(configs: &Configs) -> anyhow::Result<(Supervisor, Addr
             api,
             decider,
             approvals,
+            audit_projector,
+            audit,
         },
     ))
 }
@@ -172,6 +204,7 @@ impl Addresses {
             directory: url(self.directory.grpc),
             runs: url(self.api.grpc),
             approvals: url(self.approvals.grpc),
+            audit: url(self.audit.grpc),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod admin;
 mod approvals;
+mod audit;
 mod cli;
 mod credentials;
 mod dead_letters;
@@ -31,7 +32,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use cli::{Approvals, Cli, Command, DirectoryCommand, Runs};
+use cli::{Approvals, Audit, Cli, Command, DirectoryCommand, Runs};
 use mimalloc::MiMalloc;
 
 /// A call allocates and frees on several threads, which the C library's allocator pays for with
@@ -91,6 +92,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Approvals(Approvals::Reject(args)) => approvals::reject(&args).await,
         Command::Approvals(Approvals::Watch(args)) => approvals::watch(&args).await,
         Command::Policies(command) => policies::run(&command).await,
+        Command::Audit(Audit::List(args)) => audit::list(&args).await,
+        Command::Audit(Audit::Show(args)) => audit::show(&args).await,
+        Command::Audit(Audit::Projector(role)) => roles::audit_projector(&role).await,
+        Command::Audit(Audit::Api(role)) => roles::audit_api(&role).await,
         Command::Keys(args) => admin::keys(&args).await,
         Command::Tenants(args) => admin::tenants(&args).await,
         Command::KillSwitch(args) => admin::kill_switch(&args).await,

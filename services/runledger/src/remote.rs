@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use runledger_domain::scope::Mode;
 use runledger_proto::approval::v1::approval_service_client::ApprovalServiceClient;
+use runledger_proto::audit::v1::audit_service_client::AuditServiceClient;
 use runledger_proto::directory::v1::directory_service_client::DirectoryServiceClient;
 use runledger_proto::log::v1::dead_letter_service_client::DeadLetterServiceClient;
 use runledger_proto::message::v1::message_ingest_service_client::MessageIngestServiceClient;
@@ -78,6 +79,7 @@ impl Remote {
                 directory: server.directory_url.clone().unwrap_or(known.directory),
                 runs: server.runs_url.clone().unwrap_or(known.runs),
                 approvals: server.approvals_url.clone().unwrap_or(known.approvals),
+                audit: server.audit_url.clone().unwrap_or(known.audit),
             },
             key: server.key.clone(),
             file,
@@ -164,6 +166,11 @@ impl Remote {
         Ok(PolicyServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
     }
 
+    pub(crate) async fn audit(&self) -> anyhow::Result<Audit> {
+        let connection = self.connect(&self.endpoints.audit, For::Reading).await?;
+        Ok(AuditServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
+    }
+
     pub(crate) async fn directory(&self, what: For) -> anyhow::Result<Directory> {
         Ok(DirectoryServiceClient::new(
             self.connect(&self.endpoints.directory, what).await?,
@@ -171,6 +178,7 @@ impl Remote {
     }
 }
 
+pub(crate) type Audit = AuditServiceClient<Connection>;
 pub(crate) type Runs = RunsServiceClient<Connection>;
 pub(crate) type Approvals = ApprovalServiceClient<Connection>;
 pub(crate) type Policies = PolicyServiceClient<Connection>;

@@ -130,6 +130,31 @@ pub(crate) async fn approvals_api(role: &Role) -> anyhow::Result<()> {
     Ok(supervisor.run().await?)
 }
 
+pub(crate) async fn audit_projector(role: &Role) -> anyhow::Result<()> {
+    let Some(config) =
+        load::<runledger_audit::ProjectorConfig>(role, runledger_audit::PROJECTOR_DEFAULTS)?
+    else {
+        return Ok(());
+    };
+    let _telemetry = telemetry::init(&config.telemetry, "audit-projector")?;
+    let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
+    let addresses = runledger_audit::serve_projector(&config, clock(), &mut supervisor).await?;
+    tracing::info!(metrics = %addresses.metrics, "the audit projector works");
+    Ok(supervisor.run().await?)
+}
+
+pub(crate) async fn audit_api(role: &Role) -> anyhow::Result<()> {
+    let Some(config) = load::<runledger_audit::ApiConfig>(role, runledger_audit::API_DEFAULTS)?
+    else {
+        return Ok(());
+    };
+    let _telemetry = telemetry::init(&config.telemetry, "audit-api")?;
+    let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
+    let addresses = runledger_audit::serve_api(&config, &mut supervisor).await?;
+    tracing::info!(grpc = %addresses.grpc, metrics = %addresses.metrics, "the audit api serves");
+    Ok(supervisor.run().await?)
+}
+
 pub(crate) async fn migrate(role: &Role) -> anyhow::Result<()> {
     let Some(config) = load::<migrate::Config>(role, migrate::DEFAULTS)? else {
         return Ok(());
@@ -156,6 +181,9 @@ mod tests {
             runledger_approvals::DECIDER_DEFAULTS,
             runledger_approvals::API_DEFAULTS,
             runledger_approvals::UPKEEP_DEFAULTS,
+            runledger_audit::PROJECTOR_DEFAULTS,
+            runledger_audit::API_DEFAULTS,
+            runledger_audit::UPKEEP_DEFAULTS,
         ];
         let tables = roles.map(|defaults| defaults.parse::<toml::Table>().unwrap());
         for section in tables.iter().flat_map(toml::Table::keys) {

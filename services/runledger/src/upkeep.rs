@@ -43,6 +43,10 @@ pub(crate) async fn verify(args: &cli::Verify) -> anyhow::Result<()> {
             Some((upkeep, _telemetry)) => verify_with(&upkeep, args).await,
             None => Ok(()),
         },
+        cli::Model::Audit => match open_audit(&args.role, args.workers)? {
+            Some((upkeep, _telemetry)) => verify_with(&upkeep, args).await,
+            None => Ok(()),
+        },
     }
 }
 
@@ -65,6 +69,10 @@ pub(crate) async fn rebuild(args: &cli::Rebuild) -> anyhow::Result<()> {
             None => Ok(()),
         },
         cli::Model::Approvals => match open_approvals(&args.role, args.workers)? {
+            Some((upkeep, _telemetry)) => rebuild_with(&upkeep, args).await,
+            None => Ok(()),
+        },
+        cli::Model::Audit => match open_audit(&args.role, args.workers)? {
             Some((upkeep, _telemetry)) => rebuild_with(&upkeep, args).await,
             None => Ok(()),
         },
@@ -133,6 +141,18 @@ fn open_approvals(role: &cli::Role, workers: u16) -> Opened<Books<Rules, ReadMod
     let guard = telemetry::init(&config.telemetry, "upkeep")?;
     let (workers, shutdown) = (usize::from(workers), CancellationToken::new());
     let upkeep = runledger_approvals::upkeep(&config, roles::clock(), workers, shutdown)?;
+    Ok(Some((upkeep, guard)))
+}
+
+fn open_audit(role: &cli::Role, workers: u16) -> Opened<runledger_audit::Audit> {
+    let Some(config) =
+        roles::load::<runledger_audit::UpkeepConfig>(role, runledger_audit::UPKEEP_DEFAULTS)?
+    else {
+        return Ok(None);
+    };
+    let guard = telemetry::init(&config.telemetry, "upkeep")?;
+    let (workers, shutdown) = (usize::from(workers), CancellationToken::new());
+    let upkeep = runledger_audit::upkeep(&config, roles::clock(), workers, shutdown)?;
     Ok(Some((upkeep, guard)))
 }
 

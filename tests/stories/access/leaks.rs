@@ -31,6 +31,7 @@ async fn no_scope_sees_or_changes_anothers_data() {
     let mut rng = seed("leaks");
     let mut installation = Installation::start("leaks").await;
     installation.govern(1, 1).await;
+    installation.audit().await;
     let ours = Tenant::create(&installation, "ours").await;
     let theirs = Tenant::create(&installation, "theirs").await;
     let live = installation.clients(ours.key(Role::Agent));

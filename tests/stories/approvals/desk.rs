@@ -13,13 +13,13 @@ use uuid::Uuid;
 
 /// One caller at one api.
 #[derive(Clone)]
-pub(super) struct Desk {
-    pub(super) approvals: ApprovalServiceClient<Connection>,
-    pub(super) policies: PolicyServiceClient<Connection>,
+pub(crate) struct Desk {
+    pub(crate) approvals: ApprovalServiceClient<Connection>,
+    pub(crate) policies: PolicyServiceClient<Connection>,
 }
 
 impl Desk {
-    pub(super) fn of(installation: &Installation, api: u32, key: &str) -> Self {
+    pub(crate) fn of(installation: &Installation, api: u32, key: &str) -> Self {
         let connection = installation.connection(Kind::Approvals, api, key);
         Self {
             approvals: ApprovalServiceClient::new(connection.clone()),
@@ -27,12 +27,12 @@ impl Desk {
         }
     }
 
-    pub(super) fn role(installation: &Installation, tenant: &Tenant, role: Role) -> Self {
+    pub(crate) fn role(installation: &Installation, tenant: &Tenant, role: Role) -> Self {
         Self::of(installation, 0, tenant.key(role))
     }
 
     /// Makes a policy; its token.
-    pub(super) async fn create(&mut self, id: &str, spec: policy::PolicySpec) -> String {
+    pub(crate) async fn create(&mut self, id: &str, spec: policy::PolicySpec) -> String {
         let request = policy::CreatePolicyRequest {
             id: new_id(),
             policy_id: id.into(),
@@ -45,7 +45,7 @@ impl Desk {
     }
 
     /// Asks for one call.
-    pub(super) async fn request(
+    pub(crate) async fn request(
         &mut self,
         id: &str,
         call: ToolCallStarted,
@@ -63,7 +63,7 @@ impl Desk {
         Ok(answered.into_inner().answer.expect("an answer"))
     }
 
-    pub(super) async fn approve(
+    pub(crate) async fn approve(
         &mut self,
         id: &str,
         approval_id: &str,
@@ -77,7 +77,7 @@ impl Desk {
         Ok(answered.into_inner().answer.expect("an answer"))
     }
 
-    pub(super) async fn reject(
+    pub(crate) async fn reject(
         &mut self,
         id: &str,
         approval_id: &str,
@@ -91,7 +91,7 @@ impl Desk {
         Ok(answered.into_inner().answer.expect("an answer"))
     }
 
-    pub(super) async fn confirm(
+    pub(crate) async fn confirm(
         &mut self,
         call: &ToolCallStarted,
         arguments: &str,
@@ -107,11 +107,11 @@ impl Desk {
     }
 }
 
-pub(super) fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     Uuid::from_u128(rand::random()).to_string()
 }
 
-pub(super) fn call(run: &str, number: usize, tool: &str, arguments: &str) -> ToolCallStarted {
+pub(crate) fn call(run: &str, number: usize, tool: &str, arguments: &str) -> ToolCallStarted {
     ToolCallStarted {
         run_id: run.into(),
         tool_call_id: format!("call-{number}"),
@@ -122,7 +122,7 @@ pub(super) fn call(run: &str, number: usize, tool: &str, arguments: &str) -> Too
 }
 
 /// A policy on one tool.
-pub(super) fn on_tool(tool: &str, action: policy::Action) -> policy::PolicySpec {
+pub(crate) fn on_tool(tool: &str, action: policy::Action) -> policy::PolicySpec {
     policy::PolicySpec {
         name: format!("all of {tool}"),
         when: Some(policy::policy_spec::When::Conditions(policy::Conditions {
@@ -137,7 +137,7 @@ pub(super) fn on_tool(tool: &str, action: policy::Action) -> policy::PolicySpec 
     }
 }
 
-pub(super) fn decided(answer: wire::ToolCallAnswer) -> wire::ToolCallDecided {
+pub(crate) fn decided(answer: wire::ToolCallAnswer) -> wire::ToolCallDecided {
     match answer.answer {
         Some(wire::tool_call_answer::Answer::Decided(decided)) => decided,
         other => panic!("not decided: {other:?}"),

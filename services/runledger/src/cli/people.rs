@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
+use runledger_domain::audit::ActorType;
 use runledger_domain::run::Status;
 use runledger_domain::scope::{Mode, PrincipalKind, Role};
 use secrecy::SecretString;
@@ -39,6 +40,9 @@ pub(crate) struct Server {
     /// Address of the approvals api
     #[arg(long, env = "RUNLEDGER_APPROVALS_URL", value_name = "URL")]
     pub(crate) approvals_url: Option<String>,
+    /// Address of the audit api
+    #[arg(long, env = "RUNLEDGER_AUDIT_URL", value_name = "URL")]
+    pub(crate) audit_url: Option<String>,
     /// PEM certificates that an https server's must descend from
     #[arg(long, env = "RUNLEDGER_CA_FILE", value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
@@ -161,6 +165,50 @@ pub(crate) struct RunsTail {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) server: Server,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AuditList {
+    /// About this run
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<String>,
+    /// Done to one of these: policy, tool_call, approval, command, run, key, principal, tenant, and so on
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) entity_type: Option<String>,
+    /// What was done: matched, blocked, requested, approved, revoked, and so on
+    #[arg(long, value_name = "ACTION")]
+    pub(crate) action: Option<String>,
+    /// By an agent, the system or a user
+    #[arg(long, value_name = "TYPE", value_parser = actor_type)]
+    pub(crate) actor_type: Option<ActorType>,
+    /// At or after this moment: 2024-09-01 or 2024-09-01T10:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) from: Option<DateTime<Utc>>,
+    /// Before this moment
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) to: Option<DateTime<Utc>>,
+    /// With all these words in them
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) search: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+}
+
+fn actor_type(text: &str) -> Result<ActorType, String> {
+    let known = || ActorType::ALL.iter().map(|one| one.as_str());
+    let unknown = |_| format!("one of {}", known().collect::<Vec<_>>().join(", "));
+    text.parse().map_err(unknown)
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AuditShow {
+    /// Id of the entry, for example run.3.4711.0
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
 }
 
 /// An operator names the tenant it means; anybody else means its own.
@@ -290,6 +338,7 @@ pub(crate) struct Lag {
 pub(crate) enum Model {
     Runs,
     Approvals,
+    Audit,
 }
 
 impl fmt::Display for Model {
@@ -297,6 +346,7 @@ impl fmt::Display for Model {
         f.write_str(match self {
             Self::Runs => "runs",
             Self::Approvals => "approvals",
+            Self::Audit => "audit",
         })
     }
 }

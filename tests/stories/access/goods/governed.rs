@@ -4,6 +4,8 @@ use prost::Message;
 use runledger_domain::scope::Role;
 use runledger_proto::approval::v1 as approval;
 use runledger_proto::approval::v1::approval_service_client::ApprovalServiceClient;
+use runledger_proto::audit::v1 as audit;
+use runledger_proto::audit::v1::audit_service_client::AuditServiceClient;
 use runledger_proto::common::v1::ReadOptions;
 use runledger_proto::policy::v1 as policy;
 use runledger_proto::policy::v1::policy_service_client::PolicyServiceClient;
@@ -21,6 +23,8 @@ pub(super) struct Governed {
     /// The command that asked for the first call, and the approval of it.
     approval_id: String,
     token: String,
+    /// An entry of the audit about the run.
+    audit_id: String,
     /// Of the queue, behind the first call.
     resume: String,
 }
@@ -54,6 +58,7 @@ impl Governed {
             tool,
             approval_id: String::new(),
             token: made.into_inner().token,
+            audit_id: String::new(),
             resume: String::new(),
         };
         let mut client =
@@ -64,7 +69,19 @@ impl Governed {
         let change = watch.message().await.expect("a change").expect("a change");
         governed.resume = change.resume;
         governed.hold(&mut client, 2, marker).await;
+        let mut audit = AuditServiceClient::new(installation.connection(Kind::Audit, 0, admin));
+        let listed = audit.list_entries(governed.entries()).await;
+        let entries = listed.expect("entries").into_inner().entries;
+        governed.audit_id = entries.first().expect("an entry").audit_id.clone();
         governed
+    }
+
+    fn entries(&self) -> audit::ListEntriesRequest {
+        audit::ListEntriesRequest {
+            run_id: self.run_id.clone(),
+            read: self.read(),
+            ..Default::default()
+        }
     }
 
     /// Asks for a call that the policy holds; the approval's id.
@@ -115,7 +132,11 @@ impl Governed {
             read: self.read(),
             ..Default::default()
         };
-        let mut asks = ask!["approval.v1.ApprovalService",
+        let mut asks = ask!["audit.v1.AuditService",
+            ListEntries => self.entries(),
+            GetEntry => audit::GetEntryRequest { audit_id: self.audit_id.clone(), read: self.read() },
+        ];
+        asks.extend(ask!["approval.v1.ApprovalService",
             GetApproval => approval::GetApprovalRequest { approval_id: approval_id.clone(), read: self.read() },
             ListApprovals => list.clone(),
             ListApprovals => approval::ListApprovalsRequest { tool: self.tool.clone(), ..list.clone() },
@@ -127,7 +148,7 @@ impl Governed {
             },
             WaitForApproval => approval::WaitForApprovalRequest { approval_id, at_least: Vec::new() },
             WatchQueue => approval::WatchQueueRequest { resume: self.resume.clone() },
-        ];
+        ]);
         asks.extend(ask!["policy.v1.PolicyService",
             GetPolicy => policy::GetPolicyRequest { policy_id: policy_id.clone(), read: self.read() },
             ListPolicies => policy::ListPoliciesRequest { with_deleted: true, read: self.read() },
