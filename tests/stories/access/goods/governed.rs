@@ -181,7 +181,8 @@ impl Governed {
             agent_id: "mine".into(),
         };
         let item = approval::decide_approvals_request::item::Item::Approve(approve.clone());
-        let spec = spec("mine", "mine");
+        // Of a tool that nobody calls: a call that it held would be a stranger's own approval, by our id.
+        let spec = spec("mine", "uncalled");
         let mut asks = ask!["approval.v1.ApprovalService",
             RequestToolCall => approval::RequestToolCallRequest { request: Some(request.clone()), at_least: Vec::new() },
             RequestToolCalls => approval::RequestToolCallsRequest { requests: vec![request], at_least: Vec::new() },
