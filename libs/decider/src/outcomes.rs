@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::statements;
 
 /// Between polls while somebody waits.
-const EVERY: Duration = Duration::from_millis(4);
+const EVERY: Duration = Duration::from_millis(2);
 /// After a poll that failed.
 const AFTER_FAILURE: Duration = Duration::from_millis(250);
 /// Longest that one poll may take.

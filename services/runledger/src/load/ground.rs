@@ -112,6 +112,11 @@ impl Ground {
         Ok(decider)
     }
 
+    /// The projector of the audit.
+    pub(super) fn audit(&self) -> anyhow::Result<Process> {
+        role(&self.name, &["audit", "projector"], None, &self.folder)
+    }
+
     /// The projector, from where it was ended.
     pub(super) fn projector(&self) -> anyhow::Result<Process> {
         role(&self.name, &["runs", "projector"], None, &self.folder)
@@ -185,9 +190,12 @@ fn role(
     ];
     match address {
         Some(address) => environment.push(("RUNLEDGER_SERVER__LISTEN", address.to_string())),
-        // The group of the books is not the group of the runs.
+        // Every fold has a group of its own.
         None if arguments == ["approvals", "decider"] => {
             environment.push(("RUNLEDGER_BOOKS__NAME", format!("{house}.approvals")));
+        }
+        None if arguments == ["audit", "projector"] => {
+            environment.push(("RUNLEDGER_AUDIT__NAME", format!("{house}.audit")));
         }
         None => environment.push(("RUNLEDGER_PROJECTION__NAME", house.to_owned())),
     }

@@ -28,7 +28,7 @@ const DECIDED_ALONE: f64 = 2_500.0;
 pub(super) async fn measure(ground: &mut Ground, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     say::aside("Governed calls: asked, decided in the log, answered …");
     let decider = ground.govern().await?;
-    let projector = ground.projector()?;
+    let others = [ground.projector()?, ground.audit()?];
     asked(&ground.remote, Pace::Callers(CALLERS), ALL_WARM).await?;
     figures.push(decided(ground, "decided/s, 64 callers, every role on", DECIDED).await?);
     settled(&ground.remote).await?;
@@ -46,7 +46,9 @@ pub(super) async fn measure(ground: &mut Ground, figures: &mut Vec<Figure>) -> a
         None,
         WAITED_IN_FLOOD,
     )?);
-    projector.end().await?;
+    for other in others {
+        other.end().await?;
+    }
     figures.push(
         decided(
             ground,
