@@ -8,8 +8,11 @@ use runledger_tests::{Installation, Tenant};
 use tonic::{Code, Status};
 
 mod backup;
+mod clocks;
 mod contest;
 mod desk;
+mod limits;
+mod once;
 mod told;
 
 use desk::{Desk, call, decided, new_id, on_tool};
