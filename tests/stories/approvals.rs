@@ -13,6 +13,7 @@ mod contest;
 mod desk;
 mod limits;
 mod once;
+mod refusals;
 mod told;
 
 use desk::{Desk, call, decided, new_id, on_tool};

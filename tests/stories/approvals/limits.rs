@@ -107,7 +107,7 @@ impl Story {
                 .into()
         );
         // And what nobody forbids stands still with it.
-        let told = self.ask("blocked", 0, "think").await;
+        let told = self.ask("blocked", AT_ONCE, "think").await;
         assert_eq!(told, "RUN_LIMIT_BLOCKED_CALLS");
     }
 
