@@ -33,6 +33,7 @@ async fn what_is_wrong_is_refused_with_its_reason_and_changes_nothing() {
     story.a_version_that_has_passed().await;
     story.votes_that_do_not_count(&installation, &tenant).await;
     story.a_batch_is_answered_one_by_one().await;
+    story.a_batch_of_calls_too().await;
     story.arguments_at_their_bounds().await;
     story.integers_are_compared_exactly().await;
     installation.assert_unharmed();
@@ -208,6 +209,47 @@ impl Story {
                 "INVALID_FIELDS items[3].item",
                 "ALREADY_DECIDED",
                 "Rejected",
+            ]
+        );
+    }
+
+    async fn a_batch_of_calls_too(&mut self) {
+        let one = |number: usize, agent_id: &str| wire::ToolCallRequest {
+            id: new_id(),
+            call: Some(call("batch-of-calls", number, "think", "{}")),
+            agent_id: agent_id.into(),
+        };
+        let again = one(1, "agent-1");
+        let no_uuid = wire::ToolCallRequest {
+            id: "none".into(),
+            ..one(3, "agent-1")
+        };
+        let requests = vec![
+            again.clone(),
+            one(2, ""),
+            no_uuid,
+            one(1, "agent-1"),
+            again.clone(),
+            one(4, "agent-1"),
+        ];
+        let ids: Vec<String> = requests.iter().map(|one| one.id.clone()).collect();
+        let request = wire::RequestToolCallsRequest {
+            requests,
+            at_least: Vec::new(),
+        };
+        let answered = self.agent.approvals.request_tool_calls(request).await;
+        let answers = answered.expect("answers").into_inner().answers;
+        assert!(answers.iter().map(|one| &one.id).eq(&ids), "{answers:?}");
+        let told: Vec<String> = answers.into_iter().map(told_of_call).collect();
+        assert_eq!(
+            told,
+            [
+                "Allowed",
+                "INVALID_FIELDS requests[1].agent_id",
+                "INVALID_FIELDS requests[2].id",
+                "TOOL_CALL_EXISTS",
+                "Allowed",
+                "Allowed",
             ]
         );
     }
@@ -388,13 +430,26 @@ fn unsound() -> Vec<(&'static str, When, (&'static str, &'static str))> {
 fn told_of_vote(answer: wire::DecisionAnswer) -> String {
     match answer.answer {
         Some(wire::decision_answer::Answer::Voted(voted)) => format!("{:?}", voted.status()),
-        Some(wire::decision_answer::Answer::Refused(refused)) => {
-            let fields = refused.violations.into_iter().map(|one| one.field);
-            let words: Vec<String> = std::iter::once(refused.reason).chain(fields).collect();
-            words.join(" ")
-        }
+        Some(wire::decision_answer::Answer::Refused(refused)) => told_of_refusal(refused),
         other => panic!("{other:?}"),
     }
+}
+
+fn told_of_call(answer: wire::ToolCallAnswer) -> String {
+    match answer.answer {
+        Some(wire::tool_call_answer::Answer::Decided(decided)) => {
+            format!("{:?}", decided.verdict())
+        }
+        Some(wire::tool_call_answer::Answer::Refused(refused)) => told_of_refusal(refused),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The reason, and the fields that are at fault.
+fn told_of_refusal(refused: wire::Refused) -> String {
+    let fields = refused.violations.into_iter().map(|one| one.field);
+    let words: Vec<String> = std::iter::once(refused.reason).chain(fields).collect();
+    words.join(" ")
 }
 
 /// Refused for exactly these fields and reasons.
