@@ -8,8 +8,12 @@ use runledger_tests::{Installation, Tenant};
 use tonic::{Code, Status};
 
 mod backup;
+mod clocks;
 mod contest;
 pub(crate) mod desk;
+mod limits;
+mod once;
+mod refusals;
 mod told;
 
 use desk::{Desk, call, decided, new_id, on_tool};

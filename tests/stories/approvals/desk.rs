@@ -105,6 +105,16 @@ impl Desk {
         let answered = self.approvals.confirm_execution(request).await?;
         Ok(answered.into_inner())
     }
+
+    /// All that the queue keeps of an approval.
+    pub(super) async fn get(&mut self, approval_id: &str) -> wire::GetApprovalResponse {
+        let request = wire::GetApprovalRequest {
+            approval_id: approval_id.into(),
+            read: None,
+        };
+        let got = self.approvals.get_approval(request).await;
+        got.expect("an approval").into_inner()
+    }
 }
 
 pub(crate) fn new_id() -> String {
