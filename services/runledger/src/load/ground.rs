@@ -48,7 +48,7 @@ impl Ground {
         .context(
             "making a database of its own; --admin-postgres names a superuser of the dev stack",
         )?;
-        let furnished = Self::furnish(admin, &name).await;
+        let furnished = Box::pin(Self::furnish(admin, &name)).await;
         if furnished.is_err() {
             drop_database(admin, &name).await?;
         }
