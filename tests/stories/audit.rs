@@ -124,7 +124,7 @@ async fn who_did_what_is_told_once_and_in_its_scope_alone() {
         assert!(found.contains(&expected), "{expected:?} in {found:#?}");
     }
     assert!(!format!("{of_run:?}").contains("hushed"), "arguments");
-    let moments: Vec<_> = of_run.iter().map(|one| at(one)).collect();
+    let moments: Vec<_> = of_run.iter().map(at).collect();
     assert!(moments.is_sorted_by(|one, next| one >= next), "{moments:?}");
     let ids: BTreeSet<&str> = of_run.iter().map(|one| &*one.audit_id).collect();
     assert_eq!(ids.len(), of_run.len());
