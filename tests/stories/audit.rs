@@ -1,6 +1,8 @@
 //! Who did what is told to those who may know, of their own scope alone, and the same when it is told
 //! anew.
 
+mod range;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -67,13 +69,24 @@ fn read(token: &str) -> Option<ReadOptions> {
 /// A policy, a call that it holds, a vote and the call; the token of the last of it.
 async fn one_cycle(installation: &Installation, tenant: &Tenant) -> String {
     let mut admin = Desk::role(installation, tenant, Role::Admin);
-    let mut agent = Desk::role(installation, tenant, Role::Agent);
     let people = tenant.reviewers(installation, 1).await;
-    let mut reviewer = Desk::of(installation, 0, &people[0]);
     let pay = on_tool("pay", policy::Action::RequireApproval);
     let token = admin.create("pay", pay).await;
-    let asked = call("run-1", 1, "pay", "{\"amount\":\"hushed\"}");
-    let answer = agent.request(&new_id(), asked.clone(), &[token]).await;
+    one_call(installation, tenant, &people[0], 1, &[token]).await
+}
+
+/// A call that is held, a vote and the call; the token of the last of it.
+async fn one_call(
+    installation: &Installation,
+    tenant: &Tenant,
+    reviewer: &str,
+    number: usize,
+    at_least: &[String],
+) -> String {
+    let mut agent = Desk::role(installation, tenant, Role::Agent);
+    let mut reviewer = Desk::of(installation, 0, reviewer);
+    let asked = call("run-1", number, "pay", "{\"amount\":\"hushed\"}");
+    let answer = agent.request(&new_id(), asked.clone(), at_least).await;
     let held = decided(answer.expect("an answer"));
     let early = agent.confirm(&asked, "{\"amount\":\"hushed\"}").await;
     assert!(early.is_err(), "{early:?}");
@@ -122,6 +135,8 @@ async fn who_did_what_is_told_once_and_in_its_scope_alone() {
 
     let before = all(&viewer, wire::ListEntriesRequest::default()).await;
     let (whole, said) = installation.audit_command(1, &["verify", "audit"]).await;
+    assert!(whole, "{said}");
+    let (whole, said) = installation.audit_command(3, &["audit", "verify"]).await;
     assert!(whole, "{said}");
     let (built, said) = installation.audit_command(2, &["rebuild", "audit"]).await;
     assert!(built, "{said}");

@@ -256,11 +256,17 @@ impl Installation {
     /// Runs a people's command, as the audit's projector is configured; whether it succeeded, and what
     /// it printed.
     pub async fn audit_command(&self, number: u32, arguments: &[&str]) -> (bool, String) {
+        let (status, said) = self.audit_status(number, arguments).await;
+        (status == Some(0), said)
+    }
+
+    /// The same with its exit status.
+    pub async fn audit_status(&self, number: u32, arguments: &[&str]) -> (Option<i32>, String) {
         let mut environment = self.environment(user(Kind::AuditProjector));
         environment.push(("RUNLEDGER_AUDIT__NAME".into(), self.audit_projection()));
         let name = format!("command-{number}");
         Process::start(&name, arguments, &environment, self.folder.path())
-            .end()
+            .status()
             .await
     }
 

@@ -95,10 +95,16 @@ impl Process {
     }
 
     /// Waits for it to end by itself; whether it succeeded, and what it printed.
-    pub async fn end(mut self) -> (bool, String) {
+    pub async fn end(self) -> (bool, String) {
+        let (status, said) = self.status().await;
+        (status == Some(0), said)
+    }
+
+    /// The same with its exit status; a signal leaves none.
+    pub async fn status(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().await.expect("an end");
         let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-        (status.success(), said)
+        (status.code(), said)
     }
 
     /// Fails when it has ended.

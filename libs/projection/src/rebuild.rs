@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use runledger_domain::log::Partition;
+use runledger_domain::log::{Family, Partition};
 use runledger_domain::time::Clock;
 use runledger_eventlog::Log;
 use sqlx::PgPool;
@@ -22,6 +22,7 @@ mod running;
 mod switch;
 mod tables;
 mod upkeep;
+mod walk;
 
 pub use upkeep::Upkeep;
 
@@ -29,6 +30,7 @@ pub use compare::{Difference, DifferenceKind};
 pub use continuity::Discontinuity;
 pub use parked::{Parked, ParkedStream};
 use running::Running;
+pub use walk::{Found, Page, Range, Read, Span, Step as WalkStep, Walk};
 
 /// What a rebuild works with.
 #[derive(Clone)]
@@ -142,6 +144,14 @@ pub enum Error {
     NoneKept,
     #[error("transactions that may read the old generation do not end; try again")]
     StillRead,
+    #[error("there is no {family}/{partition}")]
+    NoPartition { family: Family, partition: u32 },
+    #[error("{partition}: the read model has come to offset {next}, not to {wanted}")]
+    NotSoFar {
+        partition: Partition,
+        next: u64,
+        wanted: u64,
+    },
     #[error("stopped; run it again to go on")]
     Stopped,
 }

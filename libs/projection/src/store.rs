@@ -2,11 +2,11 @@
 //!
 //! Names are unqualified: a projection's pool looks them up in the schema of its service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use runledger_domain::digest::Digest;
 use runledger_domain::ids::Incarnation;
-use runledger_domain::log::{Family, Partition};
+use runledger_domain::log::{Family, Partition, Position};
 use runledger_domain::time::Timestamp;
 use sqlx::{FromRow, PgConnection, PgExecutor};
 use uuid::Uuid;
@@ -214,6 +214,28 @@ pub(crate) async fn checkpoints(
         })
     };
     rows.into_iter().map(checkpoint).collect()
+}
+
+/// What is parked (`true`) or skipped from `first` on to `last`, by offset.
+pub(crate) async fn left_out(
+    db: &mut PgConnection,
+    generation: i32,
+    first: Position,
+    last: u64,
+) -> Result<HashMap<u64, bool>, sqlx::Error> {
+    let rows: Vec<(i64, bool)> = sqlx::query_as(include_str!("../sql/select_left_out.sql"))
+        .bind(generation)
+        .bind(first.partition.family.as_str())
+        .bind(number(first.partition))
+        .bind(signed(first.offset))
+        .bind(signed(last.saturating_add(1)))
+        .bind(first.incarnation.as_uuid())
+        .fetch_all(db)
+        .await?;
+    let rows = rows.into_iter();
+    Ok(rows
+        .map(|(offset, is_parked)| (offset.unsigned_abs(), is_parked))
+        .collect())
 }
 
 /// The cursors of some partitions; makes those that are missing.

@@ -10,6 +10,7 @@ mod read_model;
 mod serve;
 mod statements;
 mod upkeep;
+mod verify;
 
 use runledger_domain::log::Family;
 
@@ -19,7 +20,8 @@ pub use serve::{
     ApiAddresses, Error, ProjectorAddresses, serve_api, serve_api_on, serve_projector,
     serve_projector_on,
 };
-pub use upkeep::{Named, UPKEEP_DEFAULTS, UpkeepConfig, upkeep, upkeep_on};
+pub use upkeep::{Named, UPKEEP_DEFAULTS, UpkeepConfig, upkeep, upkeep_on, verifier};
+pub use verify::{Checked, Difference, Error as VerifyError, Findings, Verifier};
 
 /// What it follows.
 pub const FAMILIES: &[Family] = &[Family::Run, Family::Policy, Family::Directory];

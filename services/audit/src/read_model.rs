@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 
 use async_trait::async_trait;
+use chrono::SecondsFormat;
 use runledger_domain::audit::{self, Entry, Said};
 use runledger_domain::ids::PrincipalId;
 use runledger_domain::log::{Family, Kind, Record};
 use runledger_domain::time::Timestamp;
 use runledger_projection::{Applied, ApplyError, Kept, Projection, Standing};
 use runledger_proto::decode;
-use sqlx::PgConnection;
+use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::{FAMILIES, statements};
@@ -62,9 +63,8 @@ impl Projection for Audit {
                 let tenant = kept.applied.record.scope.tenant.as_uuid();
                 names.entry((tenant, principal)).or_insert(name);
             }
-            let entries = audit::entries(&kept.applied.record, &said);
-            for (ordinal, entry) in (0..).zip(entries) {
-                rows.push(kept.applied, ordinal, entry);
+            for row in rows_of(kept.applied, &said) {
+                rows.push(row);
             }
         }
         rows.write(tx)
@@ -77,12 +77,12 @@ impl Projection for Audit {
 }
 
 /// A change in the directory: the only facts that are looked into. The family has one partition.
-fn is_change(applied: &Applied) -> bool {
+pub(crate) fn is_change(applied: &Applied) -> bool {
     applied.record.kind == Kind::Fact && applied.record.stream.family() == Family::Directory
 }
 
 /// What a record says, if entries come from it.
-fn said(record: &Record) -> Result<Option<Said>, ApplyError> {
+pub(crate) fn said(record: &Record) -> Result<Option<Said>, ApplyError> {
     let (type_name, payload) = (&record.type_name, &record.payload);
     let read = || -> Result<Option<Said>, decode::Error> {
         // What is sealed cannot be read here.
@@ -161,22 +161,119 @@ async fn write_names(
     Ok(())
 }
 
+/// One entry as its row has it.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub(crate) struct Row {
+    pub(crate) tenant_id: Uuid,
+    pub(crate) mode: String,
+    pub(crate) family: String,
+    pub(crate) partition: i32,
+    pub(crate) log_offset: i64,
+    pub(crate) ordinal: i32,
+    pub(crate) at: Timestamp,
+    pub(crate) recorded_at: Timestamp,
+    pub(crate) actor_type: String,
+    pub(crate) actor: String,
+    pub(crate) principal_id: Option<Uuid>,
+    pub(crate) role: Option<String>,
+    pub(crate) entity_type: String,
+    pub(crate) entity_id: String,
+    pub(crate) action: String,
+    pub(crate) run_id: Option<String>,
+    pub(crate) details: String,
+    pub(crate) stream: String,
+    pub(crate) record_id: Uuid,
+}
+
+/// The rows that a record makes.
+pub(crate) fn rows_of(applied: &Applied, said: &Said) -> Vec<Row> {
+    let entries = audit::entries(&applied.record, said);
+    let row = |(ordinal, entry)| Row::of(applied, ordinal, entry);
+    (0..).zip(entries).map(row).collect()
+}
+
+impl Row {
+    fn of(applied: &Applied, ordinal: i32, entry: Entry) -> Self {
+        let (record, position) = (&applied.record, applied.position);
+        Self {
+            tenant_id: record.scope.tenant.as_uuid(),
+            mode: record.scope.mode.as_str().to_owned(),
+            family: position.partition.family.as_str().to_owned(),
+            partition: i32::try_from(position.partition.number).unwrap_or(i32::MAX),
+            log_offset: i64::try_from(position.offset).unwrap_or(i64::MAX),
+            ordinal,
+            at: record.occurred_at,
+            recorded_at: record.recorded_at,
+            actor_type: entry.by.kind().as_str().to_owned(),
+            actor: entry.by.text(),
+            principal_id: entry.by.principal().map(PrincipalId::as_uuid),
+            role: entry.role.map(|role| role.as_str().to_owned()),
+            entity_type: entry.entity_type.to_owned(),
+            entity_id: entry.entity_id,
+            action: entry.action,
+            run_id: audit::run_of(record).map(str::to_owned),
+            details: entry.details.as_str().to_owned(),
+            stream: record.stream.as_str().to_owned(),
+            record_id: record.id.as_uuid(),
+        }
+    }
+
+    /// The first column in which two differ, and what both say there. Postgres keeps microseconds.
+    pub(crate) fn differs(&self, other: &Self) -> Option<(&'static str, String, String)> {
+        fn kept(at: Timestamp) -> String {
+            at.to_rfc3339_opts(SecondsFormat::Micros, true)
+        }
+        fn optional(text: Option<&String>) -> String {
+            text.cloned().unwrap_or_default()
+        }
+        let columns = |row: &Self| {
+            [
+                ("tenant_id", row.tenant_id.to_string()),
+                ("mode", row.mode.clone()),
+                ("record_id", row.record_id.to_string()),
+                ("stream", row.stream.clone()),
+                ("run_id", optional(row.run_id.as_ref())),
+                ("action", row.action.clone()),
+                ("entity_type", row.entity_type.clone()),
+                ("entity_id", row.entity_id.clone()),
+                ("actor_type", row.actor_type.clone()),
+                ("actor", row.actor.clone()),
+                (
+                    "principal_id",
+                    row.principal_id
+                        .map(|id| id.to_string())
+                        .unwrap_or_default(),
+                ),
+                ("role", optional(row.role.as_ref())),
+                ("details", row.details.clone()),
+                ("at", kept(row.at)),
+                ("recorded_at", kept(row.recorded_at)),
+            ]
+        };
+        let pairs = columns(self).into_iter().zip(columns(other));
+        let mut differing = pairs.filter(|((_, ours), (_, theirs))| ours != theirs);
+        differing
+            .next()
+            .map(|((column, ours), (_, theirs))| (column, ours, theirs))
+    }
+}
+
 /// Columns of entries.
 #[derive(Default)]
 struct Rows {
     tenants: Vec<Uuid>,
-    modes: Vec<&'static str>,
-    families: Vec<&'static str>,
+    modes: Vec<String>,
+    families: Vec<String>,
     partitions: Vec<i32>,
     offsets: Vec<i64>,
     ordinals: Vec<i32>,
     ats: Vec<Timestamp>,
     recorded_ats: Vec<Timestamp>,
-    actor_types: Vec<&'static str>,
+    actor_types: Vec<String>,
     actors: Vec<String>,
     principals: Vec<Option<Uuid>>,
-    roles: Vec<Option<&'static str>>,
-    entity_types: Vec<&'static str>,
+    roles: Vec<Option<String>>,
+    entity_types: Vec<String>,
     entity_ids: Vec<String>,
     actions: Vec<String>,
     runs: Vec<Option<String>>,
@@ -186,30 +283,26 @@ struct Rows {
 }
 
 impl Rows {
-    fn push(&mut self, applied: &Applied, ordinal: i32, entry: Entry) {
-        let (record, position) = (&applied.record, applied.position);
-        self.tenants.push(record.scope.tenant.as_uuid());
-        self.modes.push(record.scope.mode.as_str());
-        self.families.push(position.partition.family.as_str());
-        self.partitions
-            .push(i32::try_from(position.partition.number).unwrap_or(i32::MAX));
-        self.offsets
-            .push(i64::try_from(position.offset).unwrap_or(i64::MAX));
-        self.ordinals.push(ordinal);
-        self.ats.push(record.occurred_at);
-        self.recorded_ats.push(record.recorded_at);
-        self.actor_types.push(entry.by.kind().as_str());
-        self.actors.push(entry.by.text());
-        self.principals
-            .push(entry.by.principal().map(PrincipalId::as_uuid));
-        self.roles.push(entry.role.map(|role| role.as_str()));
-        self.entity_types.push(entry.entity_type);
-        self.entity_ids.push(entry.entity_id);
-        self.actions.push(entry.action);
-        self.runs.push(audit::run_of(record).map(str::to_owned));
-        self.details.push(entry.details.as_str().to_owned());
-        self.streams.push(record.stream.as_str().to_owned());
-        self.records.push(record.id.as_uuid());
+    fn push(&mut self, row: Row) {
+        self.tenants.push(row.tenant_id);
+        self.modes.push(row.mode);
+        self.families.push(row.family);
+        self.partitions.push(row.partition);
+        self.offsets.push(row.log_offset);
+        self.ordinals.push(row.ordinal);
+        self.ats.push(row.at);
+        self.recorded_ats.push(row.recorded_at);
+        self.actor_types.push(row.actor_type);
+        self.actors.push(row.actor);
+        self.principals.push(row.principal_id);
+        self.roles.push(row.role);
+        self.entity_types.push(row.entity_type);
+        self.entity_ids.push(row.entity_id);
+        self.actions.push(row.action);
+        self.runs.push(row.run_id);
+        self.details.push(row.details);
+        self.streams.push(row.stream);
+        self.records.push(row.record_id);
     }
 
     async fn write(&self, tx: &mut PgConnection) -> Result<(), sqlx::Error> {

@@ -12,9 +12,11 @@ macro_rules! statements {
 }
 
 statements! {
+    DECLARE_ENTRIES = "declare_entries",
     INSERT_ENTRIES = "insert_entries",
     INSERT_IDENTITIES = "insert_identities",
     INSERT_PRINCIPALS = "insert_principals",
+    SELECT_EARLIEST = "select_earliest_of_facts",
     SELECT_ENTRIES = "select_entries",
     SELECT_ENTRY = "select_entry",
 }
@@ -30,7 +32,7 @@ mod tests {
     async fn every_statement_is_sound() {
         let database = Database::fresh().await;
         for (name, sql) in ALL {
-            let user = if name.starts_with("select") {
+            let user = if name.starts_with("select_entr") {
                 "runledger_audit_reader"
             } else {
                 "runledger_audit_writer"

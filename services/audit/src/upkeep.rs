@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Audit;
 use crate::serve::{BY_KEY, Error, SCHEMA};
+use crate::verify::Verifier;
 
 /// The embedded defaults, commented.
 pub const UPKEEP_DEFAULTS: &str = include_str!("../upkeep.default.toml");
@@ -62,12 +63,38 @@ pub fn upkeep_on(
     workers: usize,
     shutdown: CancellationToken,
 ) -> Result<Upkeep<Audit>, Error> {
+    Ok(Upkeep::new(
+        site(log, config, clock, workers)?,
+        || Audit,
+        shutdown,
+    ))
+}
+
+/// What verifies a part of the log.
+///
+/// # Errors
+/// As [`upkeep`].
+pub fn verifier(
+    config: &UpkeepConfig,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) -> Result<Verifier, Error> {
+    let log = Kafka::connect(&config.kafka).map_err(Error::Kafka)?;
+    Ok(Verifier::new(site(log, config, clock, 1)?, shutdown))
+}
+
+fn site(
+    log: Arc<dyn Log>,
+    config: &UpkeepConfig,
+    clock: Arc<dyn Clock>,
+    workers: usize,
+) -> Result<Site, Error> {
     let application = "runledger audit upkeep";
     let writer = runledger_postgres::connect_with(&config.database, application, SCHEMA, BY_KEY)
         .map_err(Error::Database)?;
     let owner =
         runledger_postgres::connect(&config.owner, application, SCHEMA).map_err(Error::Database)?;
-    let site = Site {
+    Ok(Site {
         log,
         writer,
         owner,
@@ -75,6 +102,5 @@ pub fn upkeep_on(
         schema: SCHEMA,
         name: config.audit.name.clone(),
         workers,
-    };
-    Ok(Upkeep::new(site, || Audit, shutdown))
+    })
 }

@@ -1,5 +1,9 @@
 //! `runledger audit list|show`: who did what, as people and programs look at it.
 
+mod verify;
+
+pub(crate) use verify::verify;
+
 use runledger_proto::audit::v1::{ActorType, Entry, GetEntryRequest, ListEntriesRequest};
 use runledger_proto::encode;
 

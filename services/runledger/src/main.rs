@@ -3,7 +3,7 @@
 //! For: starting each role from its configuration, all of them at once for a developer, and everything that
 //! people do with an installation from a terminal, over the same gRPC as anybody.
 //! Must never: reach around the services into their tables or topics, except where it says so (`migrate`,
-//! `directory bootstrap`, `lag`, `dead-letters`, `verify`, `rebuild`, the figures of `load`).
+//! `directory bootstrap`, `lag`, `dead-letters`, `verify`, `audit verify`, `rebuild`, the figures of `load`).
 
 mod admin;
 mod approvals;
@@ -94,6 +94,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Policies(command) => policies::run(&command).await,
         Command::Audit(Audit::List(args)) => audit::list(&args).await,
         Command::Audit(Audit::Show(args)) => audit::show(&args).await,
+        Command::Audit(Audit::Verify(args)) => audit::verify(&args).await,
         Command::Audit(Audit::Projector(role)) => roles::audit_projector(&role).await,
         Command::Audit(Audit::Api(role)) => roles::audit_api(&role).await,
         Command::Keys(args) => admin::keys(&args).await,
