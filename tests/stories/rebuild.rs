@@ -347,7 +347,8 @@ impl Scene {
         self.nothing_is_left().await;
     }
 
-    /// No schema, row or lock of a generation that is not served.
+    /// No schema, row or lock of a generation that is not served. The relay of the directory keeps a
+    /// lock of its own.
     async fn nothing_is_left(&self) {
         self.gates.nothing_is_left_running().await;
         let left: Vec<String> = sqlx::query_scalar(
@@ -357,8 +358,8 @@ impl Scene {
               UNION ALL SELECT 'cursor ' || c.generation FROM runs.cursors c, served WHERE c.generation <> served.generation
               UNION ALL SELECT 'checkpoint ' || c.generation FROM runs.checkpoints c, served WHERE c.generation <> served.generation
               UNION ALL SELECT 'parked ' || p.generation FROM runs.parked p, served WHERE p.generation <> served.generation
-              UNION ALL SELECT 'lock of ' || pid FROM pg_locks
-                         WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+              UNION ALL SELECT 'lock of ' || pid FROM pg_locks JOIN pg_stat_activity USING (pid)
+                         WHERE locktype = 'advisory' AND datname = current_database() AND usename <> 'runledger_directory'",
         )
         .fetch_all(&self.gates.admin)
         .await
