@@ -14,6 +14,7 @@ pub(crate) mod desk;
 mod limits;
 mod once;
 mod refusals;
+mod simulating;
 mod told;
 
 use desk::{Desk, call, decided, new_id, on_tool};

@@ -52,7 +52,7 @@ impl Rpc {
         let served_by = match service.rsplit('.').next() {
             Some("DirectoryService") => Kind::Directory,
             Some("RunsService") => Kind::Api,
-            Some("ApprovalService" | "PolicyService") => Kind::Approvals,
+            Some("ApprovalService" | "PolicyService" | "SimulationService") => Kind::Approvals,
             Some("AuditService") => Kind::Audit,
             Some("DeadLetterService") => Kind::Ingest,
             Some(name) if name.ends_with("IngestService") => Kind::Ingest,

@@ -141,6 +141,15 @@ pub struct ToolCallDecided {
     pub opens_run: bool,
     /// `None`: no risk event.
     pub severity: Option<Severity>,
+    /// The run's start had been reported: its model and labels were judged too.
+    pub run_reported: bool,
+}
+
+impl ToolCallDecided {
+    /// Whether the verdict is what the policies made of the call, and not the state of its run.
+    pub fn is_by_policies(&self) -> bool {
+        matches!(&*self.reason, request::POLICY | request::NO_POLICY)
+    }
 }
 
 /// An approver's vote counts.

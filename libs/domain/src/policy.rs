@@ -32,7 +32,7 @@ pub use defaults::defaults;
 pub use expression::{ERROR_CHARS_MAX, EXPRESSION_BYTES_MAX};
 pub use field::FIELD_BYTES_MAX;
 pub use set::{FieldsPresent, MATCHES_MAX, PolicySet, severity_of};
-pub use simulate::{Cause, Simulation, simulate};
+pub use simulate::{Cause, Draft, DraftError, Drafted, Recorded, Simulation};
 
 worded! {
     /// What a policy does with a call that it matches, the mildest first: of several the strictest wins.

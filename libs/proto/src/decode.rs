@@ -19,6 +19,7 @@ mod policy;
 mod rejection;
 mod run_fact;
 mod schedule_fact;
+pub mod simulation;
 mod skip;
 mod stored;
 
@@ -27,6 +28,7 @@ pub use directory::stored_directory_changed;
 use fields::{Fields, Path, reason};
 pub use policy::{policy, stored_policy_book, stored_policy_changed, stored_policy_command};
 pub use rejection::stored_rejection;
+pub use simulation::simulate;
 pub use skip::{Skip, skip};
 pub use stored::{Error, Stored, fact, genesis, payload, record, skipped};
 

@@ -39,6 +39,8 @@ const READERS: Access = Access::Roles(&[Role::Admin, Role::Reviewer, Role::Viewe
 const ANYBODY: Access = Access::Roles(Role::ALL);
 const OPERATORS: Access = Access::Roles(&[Role::Operator]);
 const APPROVERS: Access = Access::Roles(&[Role::Admin, Role::Reviewer]);
+/// An agent must not try out what would pass.
+const PEOPLE: Access = Access::Roles(&[Role::Admin, Role::Reviewer, Role::Viewer]);
 /// An agent must not learn how it is watched.
 const AUDITORS: Access =
     Access::Roles(&[Role::Admin, Role::Reviewer, Role::Viewer, Role::Operator]);
@@ -134,6 +136,7 @@ pub const TABLE: &[Rule] = &[
         READERS,
     ),
     stream("/runledger.approval.v1.ApprovalService/WatchQueue", READERS),
+    unary("/runledger.approval.v1.SimulationService/Simulate", PEOPLE),
     unary(
         "/runledger.policy.v1.PolicyService/CreatePolicy",
         TENANT_ADMINS,

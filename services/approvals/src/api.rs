@@ -1,4 +1,4 @@
-//! `ApprovalService` and `PolicyService`: commands go into the log and are answered with their
+//! `ApprovalService`, `PolicyService` and `SimulationService`: commands go into the log and are answered with their
 //! decisions; reads are answered from snapshots of the decider's own tables.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use runledger_proto::approval::v1 as wire;
 use runledger_proto::approval::v1::approval_service_server::ApprovalService;
 use runledger_proto::common::v1 as common;
 use runledger_proto::decode::fields::{Fields, Path, reason};
-use runledger_proto::{decode, encode, policy};
+use runledger_proto::{decode, encode};
 use runledger_service::auth::{self, Authenticator, Caller};
 use runledger_service::clearance::Clearance;
 use runledger_service::limits::{self, Buckets};
@@ -36,8 +36,10 @@ mod policies;
 mod queue;
 mod requesting;
 mod rows;
+mod simulating;
 mod streams;
 
+use simulating::Simulations;
 use streams::{STREAMS, Streamed};
 
 /// How long a read waits when it does not say, and longest.
@@ -69,13 +71,14 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// Both services. Cheap to clone.
+/// All three services. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Api(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
     streams: OpenStreams,
+    simulations: Simulations,
 }
 
 impl Api {
@@ -83,6 +86,7 @@ impl Api {
         Self(Arc::new(Inner {
             parts,
             streams: OpenStreams::new(STREAMS, options.streams_max, options.streams_of_tenant_max),
+            simulations: Simulations::default(),
         }))
     }
 
@@ -463,82 +467,6 @@ impl ApprovalService for Api {
         request: Request<wire::WatchQueueRequest>,
     ) -> Result<Response<Self::WatchQueueStream>, Status> {
         answer(self.watch(request).await)
-    }
-}
-
-#[tonic::async_trait]
-impl policy::v1::policy_service_server::PolicyService for Api {
-    async fn create_policy(
-        &self,
-        request: Request<policy::v1::CreatePolicyRequest>,
-    ) -> Result<Response<policy::v1::CreatePolicyResponse>, Status> {
-        let call = self.call(request)?;
-        let answered = self.create_policy_(call).await;
-        answer(answered.map(|(policy, token)| policy::v1::CreatePolicyResponse { policy, token }))
-    }
-
-    async fn update_policy(
-        &self,
-        request: Request<policy::v1::UpdatePolicyRequest>,
-    ) -> Result<Response<policy::v1::UpdatePolicyResponse>, Status> {
-        let call = self.call(request)?;
-        let answered = self.update_policy_(call).await;
-        answer(answered.map(|(policy, token)| policy::v1::UpdatePolicyResponse { policy, token }))
-    }
-
-    async fn enable_policy(
-        &self,
-        request: Request<policy::v1::EnablePolicyRequest>,
-    ) -> Result<Response<policy::v1::EnablePolicyResponse>, Status> {
-        let call = self.call(request)?;
-        let answered = self
-            .set_policy_enabled(call.map(policies::Enabling::from))
-            .await;
-        answer(answered.map(|(policy, token)| policy::v1::EnablePolicyResponse { policy, token }))
-    }
-
-    async fn disable_policy(
-        &self,
-        request: Request<policy::v1::DisablePolicyRequest>,
-    ) -> Result<Response<policy::v1::DisablePolicyResponse>, Status> {
-        let call = self.call(request)?;
-        let answered = self
-            .set_policy_enabled(call.map(policies::Enabling::from))
-            .await;
-        answer(answered.map(|(policy, token)| policy::v1::DisablePolicyResponse { policy, token }))
-    }
-
-    async fn delete_policy(
-        &self,
-        request: Request<policy::v1::DeletePolicyRequest>,
-    ) -> Result<Response<policy::v1::DeletePolicyResponse>, Status> {
-        let call = self.call(request)?;
-        let answered = self.delete_policy_(call).await;
-        answer(answered.map(|(policy, token)| policy::v1::DeletePolicyResponse { policy, token }))
-    }
-
-    async fn get_policy(
-        &self,
-        request: Request<policy::v1::GetPolicyRequest>,
-    ) -> Result<Response<policy::v1::GetPolicyResponse>, Status> {
-        let call = self.call(request)?;
-        answer(self.policy(call).await)
-    }
-
-    async fn list_policies(
-        &self,
-        request: Request<policy::v1::ListPoliciesRequest>,
-    ) -> Result<Response<policy::v1::ListPoliciesResponse>, Status> {
-        let call = self.call(request)?;
-        answer(self.policies(call).await)
-    }
-
-    async fn list_policy_versions(
-        &self,
-        request: Request<policy::v1::ListPolicyVersionsRequest>,
-    ) -> Result<Response<policy::v1::ListPolicyVersionsResponse>, Status> {
-        let call = self.call(request)?;
-        answer(self.policy_versions(call).await)
     }
 }
 

@@ -11,6 +11,7 @@ use runledger_eventlog::kafka::Kafka;
 use runledger_postgres::BypassError;
 use runledger_projection::{Reader, Running};
 use runledger_proto::approval::v1::approval_service_server::ApprovalServiceServer;
+use runledger_proto::approval::v1::simulation_service_server::SimulationServiceServer;
 use runledger_proto::policy::v1::policy_service_server::PolicyServiceServer;
 use runledger_service::auth::Authenticator;
 use runledger_service::clearance::{Clearance, Watch};
@@ -212,7 +213,8 @@ pub async fn serve_api_on(
     );
     let server = Server::new(&config.server, health.clone(), authenticator)
         .add(ApprovalServiceServer::new(api.clone()))
-        .add(PolicyServiceServer::new(api))
+        .add(PolicyServiceServer::new(api.clone()))
+        .add(SimulationServiceServer::new(api))
         .bind()
         .await
         .map_err(Error::Server)?;

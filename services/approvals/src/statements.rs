@@ -20,6 +20,8 @@ statements! {
     SELECT_APPROVER_COUNT = "select_approver_count",
     SELECT_APPROVALS = "select_approvals",
     SELECT_APPROVALS_ALIKE = "select_approvals_alike",
+    SELECT_CALLS = "select_calls",
+    SELECT_CALLS_OF_RUN = "select_calls_of_run",
     SELECT_CHANGES = "select_changes",
     SELECT_COUNTS = "select_counts",
     SELECT_OWED = "select_owed",

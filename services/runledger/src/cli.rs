@@ -24,7 +24,8 @@ pub(crate) use people::{
     WhichTenant,
 };
 pub(crate) use policies::{
-    NewPolicy, Policies, PolicyChange, PolicyCreate, PolicyList, PolicyShow, PolicyUpdate,
+    NewPolicy, Policies, PolicyChange, PolicyCreate, PolicyList, PolicyShow, PolicySimulate,
+    PolicyUpdate,
 };
 
 /// The ledger under an AI-agent platform.

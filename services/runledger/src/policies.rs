@@ -16,6 +16,7 @@ use crate::runs::read_options;
 use crate::say;
 
 mod file;
+mod simulate;
 pub(crate) mod view;
 
 pub(crate) use file::EXAMPLE;
@@ -35,6 +36,7 @@ pub(crate) async fn run(command: &Policies) -> anyhow::Result<()> {
         Policies::Enable(args) => enable(args).await,
         Policies::Disable(args) => disable(args).await,
         Policies::Delete(args) => delete(args).await,
+        Policies::Simulate(args) => simulate::run(args).await,
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use runledger_domain::scope::Mode;
 use runledger_proto::approval::v1::approval_service_client::ApprovalServiceClient;
+use runledger_proto::approval::v1::simulation_service_client::SimulationServiceClient;
 use runledger_proto::audit::v1::audit_service_client::AuditServiceClient;
 use runledger_proto::directory::v1::directory_service_client::DirectoryServiceClient;
 use runledger_proto::log::v1::dead_letter_service_client::DeadLetterServiceClient;
@@ -166,6 +167,13 @@ impl Remote {
         Ok(PolicyServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
     }
 
+    pub(crate) async fn simulations(&self) -> anyhow::Result<Simulations> {
+        let connection = self
+            .connect(&self.endpoints.approvals, For::Reading)
+            .await?;
+        Ok(SimulationServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
+    }
+
     pub(crate) async fn audit(&self) -> anyhow::Result<Audit> {
         let connection = self.connect(&self.endpoints.audit, For::Reading).await?;
         Ok(AuditServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
@@ -182,6 +190,7 @@ pub(crate) type Audit = AuditServiceClient<Connection>;
 pub(crate) type Runs = RunsServiceClient<Connection>;
 pub(crate) type Approvals = ApprovalServiceClient<Connection>;
 pub(crate) type Policies = PolicyServiceClient<Connection>;
+pub(crate) type Simulations = SimulationServiceClient<Connection>;
 pub(crate) type DeadLetters = DeadLetterServiceClient<Connection>;
 pub(crate) type Directory = DirectoryServiceClient<Connection>;
 

@@ -454,7 +454,7 @@ fn told_of_refusal(refused: wire::Refused) -> String {
 
 /// Refused for exactly these fields and reasons.
 #[track_caller]
-fn assert_faults<T: std::fmt::Debug>(
+pub(super) fn assert_faults<T: std::fmt::Debug>(
     answered: Result<T, Status>,
     faults: &[(&str, &str)],
     what: &str,

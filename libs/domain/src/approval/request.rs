@@ -14,8 +14,8 @@ use crate::policy::{Action, Hold, Judgement, Subject};
 use crate::run::Limits;
 use crate::time::Timestamp;
 
-const POLICY: &str = "POLICY";
-const NO_POLICY: &str = "NO_POLICY";
+pub(super) const POLICY: &str = "POLICY";
+pub(super) const NO_POLICY: &str = "NO_POLICY";
 const RUN_ENDED: &str = "RUN_ENDED";
 
 pub(super) fn decide(
@@ -69,6 +69,7 @@ pub(super) fn decide(
         held,
         opens_run: !run.is_known(),
         severity: judgement.severity,
+        run_reported: run.reported,
     })
 }
 

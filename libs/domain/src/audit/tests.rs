@@ -88,6 +88,7 @@ fn held() -> ToolCallDecided {
         )),
         opens_run: true,
         severity: Some(Severity::High),
+        run_reported: false,
     }
 }
 

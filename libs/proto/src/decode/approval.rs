@@ -57,14 +57,23 @@ pub fn tool_call_request(
     see: &mut Fields<'_>,
 ) -> Option<(RecordId, RequestToolCall)> {
     let id = see.uuid("id", &wire.id).map(RecordId::new);
-    let agent_id = see.id("agent_id", wire.agent_id, AgentId::parse);
-    let call = see.required("call", wire.call);
+    let request = call_of_agent(wire.call, wire.agent_id, see);
+    Some((id?, request?))
+}
+
+/// A call, and the agent that asks for it.
+pub(super) fn call_of_agent(
+    call: Option<wire_run::v1::ToolCallStarted>,
+    agent_id: String,
+    see: &mut Fields<'_>,
+) -> Option<RequestToolCall> {
+    let agent_id = see.id("agent_id", agent_id, AgentId::parse);
+    let call = see.required("call", call);
     let call = call.and_then(|call| started(Some(call), see));
-    let request = RequestToolCall {
+    Some(RequestToolCall {
         call: call?,
         agent_id: agent_id?,
-    };
-    Some((id?, request))
+    })
 }
 
 fn request_tool_call(wire: wire::RequestToolCall, see: &mut Fields<'_>) -> Option<Command> {
@@ -146,6 +155,7 @@ fn tool_call_decided(wire: wire::ToolCallDecided, see: &mut Fields<'_>) -> Optio
         held,
         opens_run: wire.opens_run,
         severity,
+        run_reported: wire.run_reported,
     })))
 }
 

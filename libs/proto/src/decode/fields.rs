@@ -125,6 +125,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Where in the request it lies.
+    pub fn at(&self) -> Path<'a> {
+        self.at
+    }
+
     /// Whether the message comes from the log, whose limits may have been others.
     pub fn is_stored(&self) -> bool {
         self.stored
@@ -154,12 +159,12 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// Goes into a message inside this one.
     /// Faults that were found elsewhere, with whole paths.
     pub fn take_over(&mut self, faults: Vec<Violation>) {
         self.faults.extend(faults);
     }
 
+    /// Goes into a message inside this one.
     pub fn within<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Fields<'_>) -> T) -> T {
         read(&mut Fields {
             at: self.at.field(name),
@@ -195,6 +200,17 @@ impl<'a> Fields<'a> {
     ) -> Option<T> {
         parse(value)
             .map_err(|why| self.fault(name, id_reason(why), why))
+            .ok()
+    }
+
+    /// An id that is not a field but an item of a list.
+    pub fn item_id<T>(
+        &mut self,
+        value: String,
+        parse: impl FnOnce(String) -> Result<T, InvalidId>,
+    ) -> Option<T> {
+        parse(value)
+            .map_err(|why| note(self.faults, &self.at, id_reason(why), why))
             .ok()
     }
 

@@ -1,5 +1,7 @@
 //! Facts about runs: limits are those that the proto comments promise.
 
+use std::collections::BTreeMap;
+
 use runledger_domain::ids::{
     AccountId, AgentId, ConversationId, Name, RunId, SpaceId, StepId, ToolCallId,
 };
@@ -32,9 +34,8 @@ pub(super) fn started(wire: wire::RunStarted, see: &mut Fields<'_>) -> Option<do
     let task = see.text("task", wire.task, LONG_CHARS_MAX);
     let reason = see.text("reason", wire.reason, WORDS_CHARS_MAX);
     let agent_context = see.optional("agent_context", wire.agent_context, agent_context);
-    let model = see.text("model", wire.model, SHORT_CHARS_MAX);
+    let (model, labels) = model_and_labels(wire.model, wire.labels, see);
     let input = see.optional_json("input_json", wire.input_json);
-    let labels = see.texts("labels", wire.labels, LABELS_MAX, LABEL_CHARS_MAX);
     let limits = see
         .optional("limits", wire.limits, limits)
         .unwrap_or_default();
@@ -55,6 +56,17 @@ pub(super) fn started(wire: wire::RunStarted, see: &mut Fields<'_>) -> Option<do
         labels,
         limits,
     })))
+}
+
+/// What a run's start tells of how it runs.
+pub(super) fn model_and_labels(
+    model: String,
+    labels: BTreeMap<String, String>,
+    see: &mut Fields<'_>,
+) -> (String, BTreeMap<Name, String>) {
+    let model = see.text("model", model, SHORT_CHARS_MAX);
+    let labels = see.texts("labels", labels, LABELS_MAX, LABEL_CHARS_MAX);
+    (model, labels)
 }
 
 fn agent_context(wire: wire::AgentContext, see: &mut Fields<'_>) -> Option<domain::AgentContext> {

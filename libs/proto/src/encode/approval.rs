@@ -95,6 +95,7 @@ impl From<&domain::ToolCallDecided> for wire::ToolCallDecided {
             terms: held.map(|(_, terms)| terms.into()),
             opens_run: decision.opens_run,
             severity: severity(decision.severity),
+            run_reported: decision.run_reported,
         }
     }
 }

@@ -121,6 +121,7 @@ fn decided() -> Decision {
         )),
         opens_run: true,
         severity: Some(Severity::High),
+        run_reported: false,
     }))
 }
 
@@ -306,13 +307,13 @@ fn any_decided() -> impl Strategy<Value = Decision> {
     let rest = (
         any_digest(),
         held,
-        any::<bool>(),
+        any::<[bool; 2]>(),
         option::of(select(Severity::ALL)),
     );
     (who, why, rest).prop_map(|(who, why, rest)| {
         let (call, agent_id, requester) = who;
         let (verdict, reason, message, matches) = why;
-        let (arguments_digest, held, opens_run, severity) = rest;
+        let (arguments_digest, held, [opens_run, run_reported], severity) = rest;
         Decision::ToolCallDecided(Box::new(ToolCallDecided {
             call,
             agent_id,
@@ -325,6 +326,7 @@ fn any_decided() -> impl Strategy<Value = Decision> {
             held,
             opens_run,
             severity,
+            run_reported,
         }))
     })
 }

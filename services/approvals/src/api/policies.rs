@@ -11,18 +11,20 @@ use runledger_domain::time::Timestamp;
 use runledger_projection::ReadOptions;
 use runledger_proto::decode::fields::{Fields, Path};
 use runledger_proto::policy::v1 as wire;
+use runledger_proto::policy::v1::policy_service_server::PolicyService;
 use runledger_proto::{decode, encode, types};
 use runledger_service::{page, trace};
+use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{Api, Call, View, database, decided, only, parse};
+use super::{Api, Call, View, answer, database, decided, only, parse};
 use crate::statements;
 
 /// The policy as it is then, and the token of the decision; none: it is not decided yet.
 type Changed = (Option<wire::Policy>, String);
 
 /// What switching a policy on and off have in common.
-pub(super) struct Enabling {
+struct Enabling {
     id: String,
     policy_id: String,
     expected_version: Option<u64>,
@@ -68,8 +70,80 @@ fn not_found() -> Fault {
     Fault::new(Kind::NotFound, "POLICY_NOT_FOUND", message)
 }
 
+#[tonic::async_trait]
+impl PolicyService for Api {
+    async fn create_policy(
+        &self,
+        request: Request<wire::CreatePolicyRequest>,
+    ) -> Result<Response<wire::CreatePolicyResponse>, Status> {
+        let call = self.call(request)?;
+        let answered = self.create_policy_(call).await;
+        answer(answered.map(|(policy, token)| wire::CreatePolicyResponse { policy, token }))
+    }
+
+    async fn update_policy(
+        &self,
+        request: Request<wire::UpdatePolicyRequest>,
+    ) -> Result<Response<wire::UpdatePolicyResponse>, Status> {
+        let call = self.call(request)?;
+        let answered = self.update_policy_(call).await;
+        answer(answered.map(|(policy, token)| wire::UpdatePolicyResponse { policy, token }))
+    }
+
+    async fn enable_policy(
+        &self,
+        request: Request<wire::EnablePolicyRequest>,
+    ) -> Result<Response<wire::EnablePolicyResponse>, Status> {
+        let call = self.call(request)?;
+        let answered = self.set_policy_enabled(call.map(Enabling::from)).await;
+        answer(answered.map(|(policy, token)| wire::EnablePolicyResponse { policy, token }))
+    }
+
+    async fn disable_policy(
+        &self,
+        request: Request<wire::DisablePolicyRequest>,
+    ) -> Result<Response<wire::DisablePolicyResponse>, Status> {
+        let call = self.call(request)?;
+        let answered = self.set_policy_enabled(call.map(Enabling::from)).await;
+        answer(answered.map(|(policy, token)| wire::DisablePolicyResponse { policy, token }))
+    }
+
+    async fn delete_policy(
+        &self,
+        request: Request<wire::DeletePolicyRequest>,
+    ) -> Result<Response<wire::DeletePolicyResponse>, Status> {
+        let call = self.call(request)?;
+        let answered = self.delete_policy_(call).await;
+        answer(answered.map(|(policy, token)| wire::DeletePolicyResponse { policy, token }))
+    }
+
+    async fn get_policy(
+        &self,
+        request: Request<wire::GetPolicyRequest>,
+    ) -> Result<Response<wire::GetPolicyResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.policy(call).await)
+    }
+
+    async fn list_policies(
+        &self,
+        request: Request<wire::ListPoliciesRequest>,
+    ) -> Result<Response<wire::ListPoliciesResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.policies(call).await)
+    }
+
+    async fn list_policy_versions(
+        &self,
+        request: Request<wire::ListPolicyVersionsRequest>,
+    ) -> Result<Response<wire::ListPolicyVersionsResponse>, Status> {
+        let call = self.call(request)?;
+        answer(self.policy_versions(call).await)
+    }
+}
+
 impl Api {
-    pub(super) async fn create_policy_(
+    async fn create_policy_(
         &self,
         call: Call<wire::CreatePolicyRequest>,
     ) -> Result<Changed, Fault> {
@@ -95,7 +169,7 @@ impl Api {
         .await
     }
 
-    pub(super) async fn update_policy_(
+    async fn update_policy_(
         &self,
         call: Call<wire::UpdatePolicyRequest>,
     ) -> Result<Changed, Fault> {
@@ -113,7 +187,7 @@ impl Api {
         .await
     }
 
-    pub(super) async fn set_policy_enabled(&self, call: Call<Enabling>) -> Result<Changed, Fault> {
+    async fn set_policy_enabled(&self, call: Call<Enabling>) -> Result<Changed, Fault> {
         self.change(call, |request, see| {
             let id = see.uuid("id", &request.id).map(RecordId::new);
             let command = policy::Command::SetEnabled {
@@ -126,7 +200,7 @@ impl Api {
         .await
     }
 
-    pub(super) async fn delete_policy_(
+    async fn delete_policy_(
         &self,
         call: Call<wire::DeletePolicyRequest>,
     ) -> Result<Changed, Fault> {
@@ -225,7 +299,7 @@ impl Api {
         ))
     }
 
-    pub(super) async fn policy(
+    async fn policy(
         &self,
         call: Call<wire::GetPolicyRequest>,
     ) -> Result<wire::GetPolicyResponse, Fault> {
@@ -242,7 +316,7 @@ impl Api {
         })
     }
 
-    pub(super) async fn policies(
+    async fn policies(
         &self,
         call: Call<wire::ListPoliciesRequest>,
     ) -> Result<wire::ListPoliciesResponse, Fault> {
@@ -260,7 +334,7 @@ impl Api {
         })
     }
 
-    pub(super) async fn policy_versions(
+    async fn policy_versions(
         &self,
         call: Call<wire::ListPolicyVersionsRequest>,
     ) -> Result<wire::ListPolicyVersionsResponse, Fault> {
@@ -337,7 +411,7 @@ fn superseded(
 }
 
 /// The policies of the view's scope.
-async fn book(view: &mut View) -> Result<Book, Fault> {
+pub(super) async fn book(view: &mut View) -> Result<Book, Fault> {
     let (tenant, mode) = (view.tenant(), view.mode());
     let state: Option<Vec<u8>> = sqlx::query_scalar(statements::SELECT_POLICIES)
         .bind(tenant)

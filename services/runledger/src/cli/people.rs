@@ -489,7 +489,7 @@ fn load_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A moment in UTC, or the beginning of a day.
-fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+pub(super) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(day) = text.parse::<NaiveDate>() {
         return Ok(day.and_time(NaiveTime::MIN).and_utc());
     }
@@ -498,7 +498,7 @@ fn moment(text: &str) -> Result<DateTime<Utc>, String> {
         .map_err(|_| "write a day, 2024-09-01, or a moment, 2024-09-01T10:00:00Z".to_owned())
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE".to_owned()),

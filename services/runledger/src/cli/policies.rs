@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Args, Subcommand};
 use runledger_domain::json::Json;
 use runledger_domain::policy::{Action, Operator, Severity};
@@ -9,7 +10,7 @@ use runledger_domain::scope::Role;
 
 use crate::policies::EXAMPLE;
 
-use super::people::word;
+use super::people::{label, moment, word};
 use super::{Reading, Server};
 
 #[derive(Debug, Subcommand)]
@@ -32,6 +33,16 @@ pub(crate) enum Policies {
     Disable(PolicyChange),
     /// Take one away for good, its history stays; needs the key of an admin
     Delete(PolicyChange),
+    /// See what changes would make of calls, without making them
+    ///
+    /// Judges the calls that agents have asked for, or one that --call describes, by the policies as
+    /// they are with the changes of --with and --without. Nothing is stored.
+    ///
+    ///   runledger policies simulate --with large-bookings=draft.toml --from 2024-09-01
+    ///
+    ///   runledger policies simulate --without large-bookings --call book_reservation --arguments '{"amount": 500}'
+    #[command(verbatim_doc_comment)]
+    Simulate(PolicySimulate),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -139,6 +150,78 @@ pub(crate) struct PolicyChange {
     pub(crate) server: Server,
 }
 
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PolicySimulate {
+    /// Add the policy of a file, or put it in the place of the one with this id; may be given again
+    #[arg(long, value_name = "ID=FILE", value_parser = drafted)]
+    pub(crate) with: Vec<(String, PathBuf)>,
+    /// Leave this policy out; may be given again
+    #[arg(long, value_name = "ID")]
+    pub(crate) without: Vec<String>,
+    /// Begin with no policies instead of those there are
+    #[arg(long)]
+    pub(crate) from_nothing: bool,
+    /// Only calls of this agent; of --call, the agent that asks
+    #[arg(long, value_name = "ID")]
+    pub(crate) agent: Option<String>,
+    /// Only calls of this run; of --call, the run
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<String>,
+    #[command(flatten)]
+    pub(crate) recorded: RecordedCalls,
+    #[command(flatten)]
+    pub(crate) described: DescribedCall,
+    /// How many calls to show whose verdict would be another
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+}
+
+/// Which calls that were asked for.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Calls that were asked for")]
+pub(crate) struct RecordedCalls {
+    /// Decided at or after this moment: 2024-09-01 or 2024-09-01T10:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) from: Option<DateTime<Utc>>,
+    /// Decided before this moment
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) to: Option<DateTime<Utc>>,
+    /// Only calls of this tool
+    #[arg(long, value_name = "TOOL")]
+    pub(crate) tool: Option<String>,
+}
+
+/// A call that nobody has asked for.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "A call that nobody has asked for")]
+pub(crate) struct DescribedCall {
+    /// Judge a call of this tool instead of those that were asked for
+    #[arg(long, value_name = "TOOL", conflicts_with_all = ["from", "to", "tool"])]
+    pub(crate) call: Option<String>,
+    /// Its arguments, as JSON
+    #[arg(long, value_name = "JSON", requires = "call")]
+    pub(crate) arguments: Option<String>,
+    /// What it says it is about to do
+    #[arg(long, value_name = "TEXT", requires = "call")]
+    pub(crate) action_hint: Option<String>,
+    /// The model of its run
+    #[arg(long, value_name = "NAME", requires = "call")]
+    pub(crate) model: Option<String>,
+    /// A label of its run; may be given again
+    #[arg(long = "label", value_name = "NAME=VALUE", requires = "call", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+}
+
+/// `ID=FILE`.
+fn drafted(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((id, file)) if !id.is_empty() && !file.is_empty() => Ok((id.into(), file.into())),
+        _ => Err("write ID=FILE, for example large-bookings=draft.toml".to_owned()),
+    }
+}
+
 fn action(text: &str) -> Result<Action, String> {
     word(text, Action::ALL)
 }
@@ -232,6 +315,9 @@ mod tests {
             "list --deleted --json",
             "show p",
             "versions p --wait-for t",
+            "simulate",
+            "simulate --with p=f.toml --without q --from 2024-09-01 --tool pay --json",
+            "simulate --from-nothing --call pay --arguments {} --label a=b --agent a",
         ] {
             let words: Vec<&str> = line.split(' ').collect();
             assert!(parse(&words).is_ok(), "{line}");
@@ -254,6 +340,9 @@ mod tests {
             "update --file f",
             "delete",
             "disable p --expected-version x",
+            "simulate --with f.toml",
+            "simulate --call pay --tool pay",
+            "simulate --arguments {}",
         ] {
             let words: Vec<&str> = line.split(' ').collect();
             assert!(parse(&words).is_err(), "{line}");

@@ -1,16 +1,21 @@
 //! How policies look in a terminal.
 
+use std::collections::BTreeMap;
+
 use comfy_table::Cell;
 use runledger_domain::policy;
+use runledger_proto::approval::v1::verdict_cause::MatchedAs;
+use runledger_proto::approval::v1::{SimulatedCall, VerdictCause};
 use runledger_proto::common;
 use runledger_proto::policy::v1 as wire;
 use runledger_proto::policy::v1::list_policy_versions_response::Version;
 use runledger_proto::policy::v1::policy_spec::When;
 use runledger_proto::words::known;
 
+use super::simulate::verdict;
 use crate::runs::moment;
 use crate::runs::view::{by, span, when, word};
-use crate::say::{Columns, Tone, cell, short, toned};
+use crate::say::{Columns, Tone, cell, count, short, toned};
 
 pub(crate) fn action(number: i32) -> Cell {
     let tone = match known::<wire::Action>(number) {
@@ -198,6 +203,94 @@ pub(super) fn versions(versions: &[Version]) -> Columns {
             action(spec.action),
             cell(short(&spec.name, 32)),
             cell(short(&test(&spec), 64)),
+        ]);
+    }
+    table
+}
+
+/// How many calls had which verdict, and would have which.
+pub(super) fn verdicts(counts: &BTreeMap<(i32, i32), u64>) -> Columns {
+    let mut table = Columns::new(&["verdict", "would be", ">calls"]);
+    for ((before, after), calls) in counts {
+        let tone = if before == after {
+            Tone::Faint
+        } else {
+            Tone::Busy
+        };
+        table.row([
+            toned(verdict(*before), tone),
+            toned(verdict(*after), tone),
+            cell(count(*calls)),
+        ]);
+    }
+    table
+}
+
+/// Calls whose verdicts would be others, and why.
+pub(super) fn changes(calls: &[SimulatedCall]) -> Columns {
+    let names = [
+        "decided (UTC)",
+        "run",
+        "call",
+        "tool",
+        "verdict",
+        "would be",
+        "because",
+        ">fields",
+    ];
+    let mut table = Columns::new(&names);
+    for call in calls {
+        let because: Vec<String> = call.causes.iter().map(cause).collect();
+        table.row([
+            cell(when(moment(call.decided_at.as_ref()))),
+            cell(short(&call.run_id, 40)),
+            cell(short(&call.tool_call_id, 40)),
+            cell(short(&call.tool, 40)),
+            cell(verdict(call.before)),
+            cell(verdict(call.after)),
+            cell(short(&because.join("; "), 200)),
+            cell(format!("{}/{}", call.fields_present, call.fields_read)),
+        ]);
+    }
+    table
+}
+
+/// `p 3 would not match`, `p 4 would match`.
+fn cause(one: &VerdictCause) -> String {
+    let policy = short(&one.policy_id, 64);
+    let action = |of: &MatchedAs| word::<wire::Action>(of.action);
+    match (&one.before, &one.after) {
+        (Some(before), None) => format!("{policy} ({}) would not match", action(before)),
+        (None, Some(after)) => format!("{policy} ({}) would match", action(after)),
+        (Some(before), Some(after)) => {
+            format!(
+                "{policy} would {} instead of {}",
+                action(after),
+                action(before)
+            )
+        }
+        (None, None) => policy,
+    }
+}
+
+/// A call that nobody has asked for: what it would get, and from which policies.
+pub(super) fn described(calls: &[SimulatedCall]) -> Columns {
+    let mut table = Columns::new(&["verdict now", "would be", "because", "policies that match"]);
+    for call in calls {
+        let because: Vec<String> = call.causes.iter().map(cause).collect();
+        let matches = call.matches.iter().map(|one| {
+            let error = match one.error.as_str() {
+                "" => String::new(),
+                error => format!(": {error}"),
+            };
+            let action = word::<wire::Action>(one.action);
+            format!("{} {} ({action}){error}", one.policy_id, one.version)
+        });
+        table.row([
+            cell(verdict(call.before)),
+            cell(verdict(call.after)),
+            cell(short(&because.join("; "), 400)),
+            cell(short(&matches.collect::<Vec<_>>().join("; "), 400)),
         ]);
     }
     table

@@ -4,6 +4,7 @@ use prost::Message;
 use runledger_domain::scope::Role;
 use runledger_proto::approval::v1 as approval;
 use runledger_proto::approval::v1::approval_service_client::ApprovalServiceClient;
+use runledger_proto::approval::v1::simulate_request::Calls;
 use runledger_proto::audit::v1 as audit;
 use runledger_proto::audit::v1::audit_service_client::AuditServiceClient;
 use runledger_proto::common::v1::ReadOptions;
@@ -153,6 +154,24 @@ impl Governed {
             GetPolicy => policy::GetPolicyRequest { policy_id: policy_id.clone(), read: self.read() },
             ListPolicies => policy::ListPoliciesRequest { with_deleted: true, read: self.read() },
             ListPolicyVersions => policy::ListPolicyVersionsRequest { policy_id, read: self.read(), ..Default::default() },
+        ]);
+        let recorded = approval::RecordedCalls {
+            run_id: self.run_id.clone(),
+            ..Default::default()
+        };
+        // Without any policy the held call changes, and is shown.
+        let all = approval::SimulateRequest {
+            draft: Some(approval::Draft {
+                from_nothing: true,
+                ..Default::default()
+            }),
+            calls: Some(Calls::Recorded(approval::RecordedCalls::default())),
+            read: self.read(),
+            ..Default::default()
+        };
+        asks.extend(ask!["approval.v1.SimulationService",
+            Simulate => all.clone(),
+            Simulate => approval::SimulateRequest { calls: Some(Calls::Recorded(recorded)), ..all },
         ]);
         asks
     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::approval::Verdict;
+use crate::scope::PrincipalKind;
 
 fn over(amount: u64, version: u64) -> Policy {
     let when = When::Conditions(vec![condition(
@@ -15,12 +16,12 @@ fn over(amount: u64, version: u64) -> Policy {
 
 #[test]
 fn the_same_policies_change_nothing() {
-    let policies = [over(10, 3)];
-    let set = PolicySet::compile(&policies);
+    let (set, book) = (PolicySet::compile([&over(10, 3)]), Book::of([over(10, 3)]));
+    let same = Draft::default().compile(&book, change()).unwrap();
     for arguments in [r#"{"amount":11}"#, r#"{"amount":9}"#, "{}", ""] {
         let given = Given::new(arguments);
         let then = set.judge(&given.subject());
-        let again = simulate(&set, &given.subject(), &then.matches, then.action.into());
+        let again = same.simulate(&given.subject(), by_policies(&then));
         assert!(!again.changes(), "{arguments}");
         assert_eq!(again.causes, []);
     }
@@ -29,61 +30,135 @@ fn the_same_policies_change_nothing() {
 #[test]
 fn a_draft_shows_what_it_changes_and_why() {
     let given = Given::new(r#"{"amount":11}"#);
-    let then = PolicySet::compile([&over(10, 3)]).judge(&given.subject());
-    let draft = PolicySet::compile([&over(20, 4)]);
-    let simulation = simulate(&draft, &given.subject(), &then.matches, Verdict::Blocked);
-    assert_eq!(
-        (simulation.before, simulation.after),
-        (Verdict::Blocked, Verdict::Allowed)
-    );
-    let [
-        Cause::NoLonger {
-            version: 3,
-            action: Action::Block,
-            ..
-        },
-    ] = simulation.causes.as_slice()
-    else {
-        panic!("{:?}", simulation.causes);
-    };
-    let back = simulate(
-        &PolicySet::compile([&over(10, 3)]),
-        &given.subject(),
-        &[],
-        Verdict::Allowed,
-    );
-    assert!(matches!(back.causes.as_slice(), [Cause::Now { .. }]));
-    let mut milder = over(10, 4);
+    let none = PolicySet::default().judge(&given.subject());
+    let blocked = PolicySet::compile([&over(10, 3)]).judge(&given.subject());
+    let mut milder = over(10, 0);
     milder.spec.action = Action::Warn;
-    let warned = simulate(
-        &PolicySet::compile([&milder]),
-        &given.subject(),
-        &then.matches,
-        Verdict::Blocked,
-    );
-    assert_eq!(warned.after, Verdict::Warned);
-    assert!(matches!(
-        warned.causes.as_slice(),
-        [Cause::Otherwise {
-            versions: (3, 4),
-            ..
-        }]
-    ));
+    let (block, warn) = (Some((3, Action::Block)), Some((4, Action::Warn)));
+    let cases = [
+        (&blocked, over(20, 0), Verdict::Allowed, (block, None)),
+        (&none, over(10, 3), Verdict::Blocked, (None, block)),
+        (&blocked, milder, Verdict::Warned, (block, warn)),
+    ];
+    for (then, drafted, after, (cause_before, cause_after)) in cases {
+        let draft = Draft {
+            policies: vec![(drafted.id, drafted.spec)],
+            ..Draft::default()
+        };
+        let draft = draft.compile(&Book::of([over(10, 3)]), change()).unwrap();
+        let simulation = draft.simulate(&given.subject(), by_policies(then));
+        assert_eq!(
+            (simulation.before, simulation.after),
+            (then.action.into(), after)
+        );
+        let cause = Cause {
+            policy: "amount".parse().unwrap(),
+            before: cause_before,
+            after: cause_after,
+        };
+        assert_eq!(simulation.causes, [cause]);
+    }
 }
 
 #[test]
 fn a_verdict_that_was_not_the_policies_stays() {
-    let given = Given::new("{}");
-    let simulation = simulate(
-        &PolicySet::default(),
-        &given.subject(),
-        &[],
-        Verdict::Blocked,
-    );
+    let given = Given::new(r#"{"amount":11}"#);
+    let blocking = PolicySet::compile([&over(10, 3)]).judge(&given.subject());
+    let recorded = Recorded {
+        by_policies: false,
+        ..by_policies(&blocking)
+    };
+    let nothing = Draft {
+        from_nothing: true,
+        ..Draft::default()
+    };
+    let nothing = nothing.compile(&Book::default(), change()).unwrap();
+    let simulation = nothing.simulate(&given.subject(), recorded);
     assert!(
         !simulation.changes(),
         "the run had ended, or its limit was reached"
     );
+}
+
+#[test]
+fn fields_are_those_of_the_policies_that_a_draft_names() {
+    let book = Book::of([over(10, 3)]);
+    let labelled = When::Conditions(vec![condition("labels.team", "equals", "\"x\"")]);
+    let draft = Draft {
+        policies: vec![("team".parse().unwrap(), spec(Action::Warn, labelled))],
+        ..Draft::default()
+    };
+    let drafted = draft.compile(&book, change()).unwrap();
+    let given = Given::new("{}");
+    let judged = PolicySet::default().judge(&given.subject());
+    let fields = drafted
+        .simulate(&given.subject(), by_policies(&judged))
+        .fields;
+    assert_eq!((fields.present, fields.read), (0, 1));
+}
+
+#[test]
+fn a_draft_is_the_scopes_policies_with_changes() {
+    let book = Book::of([over(10, 3), policy("other", over(1, 1).spec)]);
+    let id = |text: &str| PolicyId::parse(text).unwrap();
+    let ids = |policies: &[Policy]| -> Vec<(String, u64)> {
+        let all = policies.iter();
+        all.map(|one| (one.id.to_string(), one.version)).collect()
+    };
+    let draft = Draft {
+        from_nothing: false,
+        policies: vec![
+            (id("amount"), over(20, 0).spec),
+            (id("new"), over(5, 0).spec),
+        ],
+        without: vec![id("other")],
+    };
+    let drafted = draft.apply(&book, change()).unwrap();
+    assert_eq!(ids(&drafted), [("amount".into(), 4), ("new".into(), 1)]);
+    // What says the same is the same.
+    let same = Draft {
+        from_nothing: true,
+        policies: vec![(id("amount"), over(10, 0).spec)],
+        without: Vec::new(),
+    };
+    let drafted = same.apply(&book, change()).unwrap();
+    assert_eq!(ids(&drafted), [("amount".into(), 3)]);
+    let missing = Draft {
+        without: vec![id("none")],
+        ..Draft::default()
+    };
+    assert_eq!(
+        missing.apply(&book, change()),
+        Err(DraftError::NoSuchPolicy(id("none")))
+    );
+    let many = (0..=POLICIES_MAX).map(|number| (id(&number.to_string()), over(1, 1).spec));
+    let many = Draft {
+        policies: many.collect(),
+        ..Draft::default()
+    };
+    assert_eq!(
+        many.apply(&book, change()),
+        Err(DraftError::TooManyPolicies)
+    );
+}
+
+fn change() -> Change {
+    Change {
+        at: Timestamp::UNIX_EPOCH,
+        by: Actor {
+            principal: PrincipalId::new(uuid::Uuid::from_u128(1)),
+            kind: PrincipalKind::User,
+            role: Role::Admin,
+        },
+    }
+}
+
+fn by_policies(judgement: &Judgement) -> Recorded<'_> {
+    Recorded {
+        verdict: judgement.action.into(),
+        matches: &judgement.matches,
+        by_policies: true,
+    }
 }
 
 #[test]
