@@ -59,7 +59,8 @@ pub struct Options {
     pub batch_records: usize,
     /// Most bytes of one transaction.
     pub batch_bytes: usize,
-    /// How long to gather more when a batch would be small. Costs latency, saves transactions.
+    /// How long after a transaction the next one begins, when it would be small: records gather
+    /// meanwhile. Costs latency, saves transactions.
     #[serde(with = "humantime_serde")]
     pub gather: Duration,
     /// Most records that wait in one partition's queue.

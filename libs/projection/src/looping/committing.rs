@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use metrics::counter;
 use runledger_domain::log::Partition;
 use runledger_eventlog::Stored;
+use tokio::time::Instant;
 use tracing::{Instrument, info_span, warn};
 
 use super::attendant::Attendant;
@@ -23,9 +25,14 @@ impl<S: Store, A: Attendant<S::Database>> Worker<S, A> {
         let mut records = self
             .subscription
             .take(self.options.batch_records, self.options.batch_bytes);
-        if records.len() < self.options.batch_records / 4 && !self.options.gather.is_zero() {
-            // Transactions cost more than records: a little patience saves most of them.
-            tokio::time::sleep(self.options.gather).await;
+        // Transactions cost more than records: a little patience saves most of them. Who comes after a
+        // pause need not wait for company that is not on its way.
+        let rested = self.rested_since.map(|since| since.elapsed());
+        let left = rested.map_or(Duration::ZERO, |rested| {
+            self.options.gather.saturating_sub(rested)
+        });
+        if records.len() < self.options.batch_records / 4 && !left.is_zero() {
+            tokio::time::sleep(left).await;
             let bytes: usize = records.iter().map(Stored::bytes).sum();
             let (records_left, bytes_left) = (
                 self.options.batch_records - records.len(),
@@ -140,6 +147,7 @@ impl<S: Store, A: Attendant<S::Database>> Worker<S, A> {
 
     fn settle(&mut self, batch: Batch, parked: &BTreeMap<Partition, u64>) {
         self.weather.clear();
+        self.rested_since = Some(Instant::now());
         self.lag.in_hand(None);
         let name = self.options.name.clone();
         counter!("runledger_projection_records_total", "projection" => name.clone())

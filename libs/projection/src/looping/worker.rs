@@ -8,7 +8,7 @@ use metrics::{counter, gauge};
 use runledger_domain::log::{Family, Partition};
 use runledger_domain::time::Clock;
 use runledger_eventlog::{Event, Log, Subscription, SubscriptionOptions};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -48,6 +48,8 @@ pub(crate) struct Worker<S, A = ()> {
     pub(super) switched: bool,
     /// Records applied so far.
     pub(super) applied: Arc<AtomicU64>,
+    /// When the last batch was committed.
+    pub(super) rested_since: Option<Instant>,
 }
 
 /// What a worker is made of.
@@ -92,6 +94,7 @@ impl<S: Store, A: Attendant<S::Database>> Worker<S, A> {
             goal: None,
             switched: false,
             applied: parts.applied,
+            rested_since: None,
         })
     }
 
