@@ -34,8 +34,9 @@ pub(super) fn started(wire: wire::RunStarted, see: &mut Fields<'_>) -> Option<do
     let task = see.text("task", wire.task, LONG_CHARS_MAX);
     let reason = see.text("reason", wire.reason, WORDS_CHARS_MAX);
     let agent_context = see.optional("agent_context", wire.agent_context, agent_context);
-    let (model, labels) = model_and_labels(wire.model, wire.labels, see);
+    let model = model(wire.model, see);
     let input = see.optional_json("input_json", wire.input_json);
+    let labels = labels(wire.labels, see);
     let limits = see
         .optional("limits", wire.limits, limits)
         .unwrap_or_default();
@@ -58,15 +59,15 @@ pub(super) fn started(wire: wire::RunStarted, see: &mut Fields<'_>) -> Option<do
     })))
 }
 
-/// What a run's start tells of how it runs.
-pub(super) fn model_and_labels(
-    model: String,
+pub(super) fn model(model: String, see: &mut Fields<'_>) -> String {
+    see.text("model", model, SHORT_CHARS_MAX)
+}
+
+pub(super) fn labels(
     labels: BTreeMap<String, String>,
     see: &mut Fields<'_>,
-) -> (String, BTreeMap<Name, String>) {
-    let model = see.text("model", model, SHORT_CHARS_MAX);
-    let labels = see.texts("labels", labels, LABELS_MAX, LABEL_CHARS_MAX);
-    (model, labels)
+) -> BTreeMap<Name, String> {
+    see.texts("labels", labels, LABELS_MAX, LABEL_CHARS_MAX)
 }
 
 fn agent_context(wire: wire::AgentContext, see: &mut Fields<'_>) -> Option<domain::AgentContext> {

@@ -117,7 +117,8 @@ fn draft(wire: wire::Draft, see: &mut Fields<'_>) -> Draft {
 
 fn described(wire: wire::DescribedCall, see: &mut Fields<'_>) -> Option<Described> {
     let request = call_of_agent(wire.call, wire.agent_id, see);
-    let (model, labels) = run_fact::model_and_labels(wire.model, wire.labels, see);
+    let model = run_fact::model(wire.model, see);
+    let labels = run_fact::labels(wire.labels, see);
     Some(Described {
         request: request?,
         model,

@@ -121,7 +121,7 @@ fn decided() -> Decision {
         )),
         opens_run: true,
         severity: Some(Severity::High),
-        run_reported: false,
+        run_reported: true,
     }))
 }
 
