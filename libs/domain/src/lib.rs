@@ -17,6 +17,7 @@ pub mod ids;
 pub mod json;
 pub mod log;
 pub mod message;
+pub mod money;
 pub mod policy;
 pub mod run;
 pub mod schedule;
