@@ -52,6 +52,10 @@ uuid_id! {
     Incarnation,
     /// A tool call that is held until people decide.
     ApprovalId,
+    /// Credits that were given to an account: the id of the command that gave them.
+    GrantId,
+    /// Credits that are set aside: the id of the command that asked for it.
+    HoldId,
 }
 
 /// Longest id that a caller may choose, in characters.

@@ -1,0 +1,285 @@
+//! The credits of an account: grants, holds, charges, and the entries that explain every balance.
+//!
+//! [`decide`] judges a command and writes down what it moves, to the micro, after all that time alone
+//! has moved since; [`evolve`] moves it. So balances are sums of what was written, whatever later
+//! versions would write. Time is never swept: what has expired by `at` counts as expired at `at`,
+//! whether or not a decision has said so yet ([`lapse`]).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AgentId, GrantId, HoldId, RunId};
+use crate::money::Credits;
+use crate::scope::worded;
+use crate::time::Timestamp;
+
+mod account;
+mod decide;
+mod draw;
+mod lapse;
+#[cfg(test)]
+mod tests;
+
+pub use account::{Balances, evolve};
+pub use decide::{Moment, decide};
+pub use draw::charge;
+pub use lapse::{lapse, next_lapse};
+
+/// Most grants that an account has at once, those to come included.
+pub const GRANTS_MAX: usize = 1_000;
+/// Most holds that are open at once: what lapses together must fit into one decision.
+pub const HOLDS_MAX: usize = 4_096;
+/// From how many grants one hold or charge draws at most.
+pub const DRAWS_MAX: usize = 64;
+
+worded! {
+    /// What a grant is. Those that were paid for pay what is owed before anything else.
+    GrantKind { Paid = "paid", Promotional = "promotional", Refund = "refund", Adjustment = "adjustment" }
+}
+
+worded! {
+    /// What a transaction is to those who read the history.
+    EntryKind {
+        Initial = "initial", Credit = "credit", Debit = "debit", Refund = "refund",
+        Expiration = "expiration", Adjustment = "adjustment", WriteOff = "write_off",
+        Hold = "hold", Release = "release",
+    }
+}
+
+/// Where credits lie. What customers have is positive; what they owe, and what was issued to them, is
+/// negative, so that all together are nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Ledger {
+    Issued,
+    Grant(GrantId),
+    Held(HoldId),
+    Spent,
+    Expired,
+    WrittenOff,
+    Overdraft,
+    Unpaid,
+}
+
+/// One leg of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Posting {
+    pub ledger: Ledger,
+    pub amount: Credits,
+}
+
+/// What moves at one moment; its postings sum to zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    pub kind: EntryKind,
+    /// When it counts: an expiry at its own moment, however late it is noticed.
+    pub at: Timestamp,
+    pub postings: Vec<Posting>,
+}
+
+/// A grant as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantTerms {
+    pub amount: Credits,
+    pub kind: GrantKind,
+    /// The lower the sooner it is drawn on.
+    pub priority: i32,
+    pub effective_at: Timestamp,
+    /// `None`: never.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A grant that has anything left, is held from, or is to come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub terms: GrantTerms,
+    /// The how manieth it was: of equals the older is drawn on first.
+    pub ordinal: u64,
+    pub remaining: Credits,
+    /// It has taken effect.
+    pub credited: bool,
+    /// Nothing comes back to it.
+    pub voided: bool,
+    /// How many open holds draw on it.
+    pub holds: u32,
+}
+
+/// Who spends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spender {
+    pub agent: Option<AgentId>,
+    pub run: Option<RunId>,
+}
+
+/// Where credits were taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    Grant(GrantId),
+    Overdraft,
+    Unpaid,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draw {
+    pub from: Source,
+    pub amount: Credits,
+}
+
+/// An open hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    pub amount: Credits,
+    /// In the order in which they were drawn on.
+    pub draws: Vec<Draw>,
+    pub expires_at: Timestamp,
+    pub spender: Spender,
+}
+
+/// What became of a hold, for whoever asks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// Or expired, when it is no longer open.
+    Open,
+    Settled,
+    Released,
+}
+
+/// What an account may spend. `None`: as much as it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// How far below nothing it may go.
+    pub overdraft: Credits,
+    pub day: Option<Credits>,
+    pub month: Option<Credits>,
+    pub agent: Option<Credits>,
+    pub run: Option<Credits>,
+}
+
+/// What is spent, for limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spending {
+    /// The day and the month, in UTC, that the next two are of.
+    pub day: i32,
+    pub of_day: Credits,
+    pub month: i32,
+    pub of_month: Credits,
+    /// Kept while there is a limit.
+    pub of_agents: BTreeMap<AgentId, Credits>,
+    pub of_runs: BTreeMap<RunId, Credits>,
+}
+
+/// All that is known of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    pub grants: BTreeMap<GrantId, Grant>,
+    pub holds: BTreeMap<HoldId, Hold>,
+    /// Granted so far.
+    pub granted: u64,
+    pub balances: Balances,
+    pub limits: Limits,
+    pub spending: Spending,
+}
+
+/// What is asked of an account. The command's id names the grant or the hold that it makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Grant(GrantTerms),
+    Void {
+        grant: GrantId,
+    },
+    /// Above zero: more; below: less, as far as there is anything.
+    Adjust {
+        amount: Credits,
+    },
+    /// Gives back what was spent.
+    Refund {
+        amount: Credits,
+    },
+    /// Forgives what is owed.
+    WriteOff {
+        amount: Credits,
+    },
+    Reserve {
+        amount: Credits,
+        expires_at: Timestamp,
+        spender: Spender,
+    },
+    Extend {
+        hold: HoldId,
+        expires_at: Timestamp,
+    },
+    Settle {
+        hold: HoldId,
+        amount: Credits,
+    },
+    Release {
+        hold: HoldId,
+    },
+    SetLimits(Limits),
+}
+
+impl Command {
+    /// The hold that it is about.
+    pub fn hold(&self) -> Option<HoldId> {
+        match self {
+            Self::Extend { hold, .. } | Self::Settle { hold, .. } | Self::Release { hold } => {
+                Some(*hold)
+            }
+            Self::Grant(_)
+            | Self::Void { .. }
+            | Self::Adjust { .. }
+            | Self::Refund { .. }
+            | Self::WriteOff { .. }
+            | Self::Reserve { .. }
+            | Self::SetLimits(_) => None,
+        }
+    }
+}
+
+/// One use of something, priced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
+    pub amount: Credits,
+    pub spender: Spender,
+    /// When it was used: grants that came later do not pay for it.
+    pub used_at: Timestamp,
+}
+
+/// A decision: all that has moved since the one before, and what else has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posted {
+    pub transactions: Vec<Transaction>,
+    pub change: Change,
+}
+
+/// What a decision changes besides balances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Granted {
+        grant: GrantId,
+        terms: GrantTerms,
+    },
+    Voided {
+        grant: GrantId,
+    },
+    Reserved {
+        hold: HoldId,
+        terms: Hold,
+    },
+    Extended {
+        hold: HoldId,
+        expires_at: Timestamp,
+    },
+    Settled {
+        hold: HoldId,
+        amount: Credits,
+        spender: Spender,
+    },
+    Released {
+        hold: HoldId,
+    },
+    LimitsSet(Limits),
+    Charged(Vec<Charge>),
+    /// Nothing but balances.
+    Moved,
+}

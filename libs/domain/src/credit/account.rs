@@ -1,0 +1,381 @@
+//! What is known of an account, and how decisions change it.
+
+use std::collections::BTreeMap;
+
+use chrono::Datelike as _;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Account, Change, Draw, EntryKind, Fate, Grant, GrantTerms, Hold, Ledger, Posted, Source,
+    Spender, Spending, Transaction,
+};
+use crate::ids::{GrantId, HoldId};
+use crate::money::Credits;
+use crate::time::Timestamp;
+
+/// What lies where, grants and holds aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balances {
+    pub issued: Credits,
+    pub spent: Credits,
+    pub expired: Credits,
+    pub written_off: Credits,
+    pub overdraft: Credits,
+    pub unpaid: Credits,
+}
+
+impl Transaction {
+    /// Whether nothing comes from nowhere.
+    pub fn is_balanced(&self) -> bool {
+        let sum: i128 = self.postings.iter().map(|one| micros(one.amount)).sum();
+        sum == 0
+    }
+
+    /// What it changes of what the customer has: grants and holds, less what is owed.
+    pub fn net(&self) -> i128 {
+        let own = self.postings.iter().filter(|one| one.ledger.is_own());
+        own.map(|one| micros(one.amount)).sum()
+    }
+}
+
+impl Ledger {
+    /// Whether it counts to what the customer has or owes.
+    pub fn is_own(self) -> bool {
+        match self {
+            Self::Grant(_) | Self::Held(_) | Self::Overdraft | Self::Unpaid => true,
+            Self::Issued | Self::Spent | Self::Expired | Self::WrittenOff => false,
+        }
+    }
+}
+
+impl Grant {
+    /// Whether it can be drawn on at a moment, for something used at another.
+    pub(super) fn pays(&self, used_at: Timestamp, at: Timestamp) -> bool {
+        self.credited
+            && !self.voided
+            && self.remaining.is_positive()
+            && self.terms.effective_at <= used_at
+            && !self.has_expired(at)
+    }
+
+    pub(super) fn has_expired(&self, at: Timestamp) -> bool {
+        self.terms.expires_at.is_some_and(|expires| expires <= at)
+    }
+
+    fn is_done(&self) -> bool {
+        self.credited && self.remaining.is_zero() && self.holds == 0
+    }
+}
+
+impl Account {
+    /// What remains of grants that have taken effect and not expired: as of the last decision, unless
+    /// it was made to [`super::lapse`].
+    pub fn available(&self) -> Credits {
+        total(self.grants.values().map(|grant| grant.remaining))
+    }
+
+    pub fn held(&self) -> Credits {
+        total(self.holds.values().map(|hold| hold.amount))
+    }
+
+    /// How much of the overdraft is used; at least nothing.
+    pub fn overdrawn(&self) -> Credits {
+        negated(self.balances.overdraft)
+    }
+
+    /// What was spent out of the overdraft. The rest of it is held, and comes back with its hold:
+    /// were it paid meanwhile, there would be nowhere for it to come back to.
+    pub fn overspent(&self) -> Credits {
+        let draws = self.holds.values().flat_map(|hold| &hold.draws);
+        let held = draws.filter(|draw| draw.from == Source::Overdraft);
+        let held = total(held.map(|draw| draw.amount));
+        self.overdrawn().minus(held).unwrap_or_default()
+    }
+
+    /// What could not even be overdrawn; at least nothing.
+    pub fn unpaid(&self) -> Credits {
+        negated(self.balances.unpaid)
+    }
+
+    /// The sum of everything: nothing, or something was lost.
+    pub fn sum(&self) -> i128 {
+        let Balances {
+            issued,
+            spent,
+            expired,
+            written_off,
+            overdraft,
+            unpaid,
+        } = self.balances;
+        let rest = [issued, spent, expired, written_off, overdraft, unpaid];
+        let grants = self.grants.values().map(|grant| grant.remaining);
+        let holds = self.holds.values().map(|hold| hold.amount);
+        rest.into_iter()
+            .chain(grants)
+            .chain(holds)
+            .map(micros)
+            .sum()
+    }
+
+    pub(super) fn balance(&self, ledger: Ledger) -> Credits {
+        match ledger {
+            Ledger::Issued => self.balances.issued,
+            Ledger::Spent => self.balances.spent,
+            Ledger::Expired => self.balances.expired,
+            Ledger::WrittenOff => self.balances.written_off,
+            Ledger::Overdraft => self.balances.overdraft,
+            Ledger::Unpaid => self.balances.unpaid,
+            Ledger::Grant(id) => self
+                .grants
+                .get(&id)
+                .map_or(Credits::ZERO, |one| one.remaining),
+            Ledger::Held(id) => self.holds.get(&id).map_or(Credits::ZERO, |one| one.amount),
+        }
+    }
+
+    fn balance_mut(&mut self, ledger: Ledger) -> Option<&mut Credits> {
+        Some(match ledger {
+            Ledger::Issued => &mut self.balances.issued,
+            Ledger::Spent => &mut self.balances.spent,
+            Ledger::Expired => &mut self.balances.expired,
+            Ledger::WrittenOff => &mut self.balances.written_off,
+            Ledger::Overdraft => &mut self.balances.overdraft,
+            Ledger::Unpaid => &mut self.balances.unpaid,
+            Ledger::Grant(id) => &mut self.grants.get_mut(&id)?.remaining,
+            Ledger::Held(id) => &mut self.holds.get_mut(&id)?.amount,
+        })
+    }
+
+    /// Moves what a transaction says, which fits. A hold that gives all back is closed.
+    pub(super) fn post(&mut self, transaction: &Transaction) {
+        for posting in &transaction.postings {
+            if let Some(balance) = self.balance_mut(posting.ledger) {
+                *balance = balance.plus(posting.amount).unwrap_or(*balance);
+            }
+            // Of nothing, when all of it went to what was owed.
+            if let Ledger::Grant(id) = posting.ledger
+                && !posting.amount.is_negative()
+                && let Some(grant) = self.grants.get_mut(&id)
+            {
+                grant.credited = true;
+            }
+        }
+        for posting in &transaction.postings {
+            if let Ledger::Held(id) = posting.ledger
+                && posting.amount.is_negative()
+            {
+                self.close(id);
+            }
+        }
+    }
+
+    /// Forgets a hold that holds nothing any more.
+    fn close(&mut self, id: HoldId) {
+        let is_empty = self
+            .holds
+            .get(&id)
+            .is_some_and(|hold| !hold.amount.is_positive());
+        let Some(hold) = is_empty.then(|| self.holds.remove(&id)).flatten() else {
+            return;
+        };
+        for grant in grants_of(&hold.draws) {
+            if let Some(grant) = self.grants.get_mut(&grant) {
+                grant.holds = grant.holds.saturating_sub(1);
+            }
+        }
+    }
+
+    pub(super) fn open_grant(&mut self, id: GrantId, terms: &GrantTerms) {
+        self.granted = self.granted.saturating_add(1);
+        let grant = Grant {
+            terms: terms.clone(),
+            ordinal: self.granted,
+            remaining: Credits::ZERO,
+            credited: false,
+            voided: false,
+            holds: 0,
+        };
+        self.grants.insert(id, grant);
+    }
+
+    fn open_hold(&mut self, id: HoldId, terms: &Hold) {
+        for grant in grants_of(&terms.draws) {
+            if let Some(grant) = self.grants.get_mut(&grant) {
+                grant.holds = grant.holds.saturating_add(1);
+            }
+        }
+        let hold = Hold {
+            amount: Credits::ZERO,
+            ..terms.clone()
+        };
+        self.holds.insert(id, hold);
+    }
+
+    /// Counts what was spent at a moment against the limits.
+    pub(super) fn spend(&mut self, spender: &Spender, amount: Credits, at: Timestamp) {
+        let spending = &mut self.spending;
+        spending.turn(at);
+        let add = |to: &mut Credits| *to = to.plus(amount).unwrap_or(Credits::MAX);
+        add(&mut spending.of_day);
+        add(&mut spending.of_month);
+        if let (Some(agent), Some(_)) = (&spender.agent, self.limits.agent) {
+            add(spending.of_agents.entry(agent.clone()).or_default());
+        }
+        if let (Some(run), Some(_)) = (&spender.run, self.limits.run) {
+            add(spending.of_runs.entry(run.clone()).or_default());
+        }
+    }
+}
+
+impl Spending {
+    /// Begins a new day and a new month when it is time.
+    pub(super) fn turn(&mut self, at: Timestamp) {
+        let (day, month) = (
+            at.num_days_from_ce(),
+            at.year() * 12 + at.month0().cast_signed(),
+        );
+        if self.day != day {
+            (self.day, self.of_day) = (day, Credits::ZERO);
+        }
+        if self.month != month {
+            (self.month, self.of_month) = (month, Credits::ZERO);
+        }
+    }
+}
+
+/// Takes a decision in force in, which was taken at `at`. Total; `false`: it does not fit what is
+/// known, and has changed nothing.
+#[must_use]
+pub fn evolve(
+    account: &mut Account,
+    fate: &mut Option<Fate>,
+    posted: &Posted,
+    at: Timestamp,
+) -> bool {
+    if !fits(account, fate.as_ref(), posted) {
+        return false;
+    }
+    match &posted.change {
+        Change::Granted { grant, terms } => account.open_grant(*grant, terms),
+        Change::Reserved { hold, terms } => account.open_hold(*hold, terms),
+        Change::Voided { .. }
+        | Change::Extended { .. }
+        | Change::Settled { .. }
+        | Change::Released { .. }
+        | Change::LimitsSet(_)
+        | Change::Charged(_)
+        | Change::Moved => {}
+    }
+    for transaction in &posted.transactions {
+        account.post(transaction);
+    }
+    match &posted.change {
+        Change::Granted { .. } | Change::Moved => {}
+        Change::Voided { grant } => {
+            if let Some(grant) = account.grants.get_mut(grant) {
+                grant.voided = true;
+                grant.credited = true;
+            }
+        }
+        Change::Reserved { .. } => *fate = Some(Fate::Open),
+        Change::Extended { hold, expires_at } => {
+            if let Some(hold) = account.holds.get_mut(hold) {
+                hold.expires_at = *expires_at;
+            }
+        }
+        Change::Settled {
+            amount, spender, ..
+        } => {
+            *fate = Some(Fate::Settled);
+            account.spend(spender, *amount, at);
+        }
+        Change::Released { .. } => *fate = Some(Fate::Released),
+        Change::LimitsSet(limits) => account.limits = *limits,
+        Change::Charged(charges) => {
+            for charge in charges {
+                account.spend(&charge.spender, charge.amount, at);
+            }
+        }
+    }
+    account.grants.retain(|_, grant| !grant.is_done());
+    true
+}
+
+/// Whether every transaction is balanced, and nothing would be taken from where it is not.
+fn fits(account: &Account, fate: Option<&Fate>, posted: &Posted) -> bool {
+    let names_what_is_there = match &posted.change {
+        Change::Granted { grant, .. } => !account.grants.contains_key(grant),
+        Change::Reserved { hold, .. } => !account.holds.contains_key(hold) && fate.is_none(),
+        Change::Voided { grant } => account.grants.contains_key(grant),
+        Change::Extended { hold, .. }
+        | Change::Settled { hold, .. }
+        | Change::Released { hold } => account.holds.contains_key(hold),
+        Change::LimitsSet(_) | Change::Charged(_) | Change::Moved => true,
+    };
+    if !names_what_is_there || !posted.transactions.iter().all(Transaction::is_balanced) {
+        return false;
+    }
+    let mut moved: BTreeMap<Ledger, i128> = BTreeMap::new();
+    for posting in posted.transactions.iter().flat_map(|one| &one.postings) {
+        *moved.entry(posting.ledger).or_default() += micros(posting.amount);
+    }
+    moved.into_iter().all(|(ledger, moved)| {
+        let is_known = match ledger {
+            Ledger::Grant(id) => {
+                account.grants.contains_key(&id)
+                    || matches!(&posted.change, Change::Granted { grant, .. } if *grant == id)
+            }
+            Ledger::Held(id) => {
+                account.holds.contains_key(&id)
+                    || matches!(&posted.change, Change::Reserved { hold, .. } if *hold == id)
+            }
+            Ledger::Issued
+            | Ledger::Spent
+            | Ledger::Expired
+            | Ledger::WrittenOff
+            | Ledger::Overdraft
+            | Ledger::Unpaid => true,
+        };
+        let after = micros(account.balance(ledger)) + moved;
+        let is_possible = match ledger {
+            Ledger::Grant(_) | Ledger::Held(_) => after >= 0,
+            Ledger::Overdraft | Ledger::Unpaid => after <= 0,
+            Ledger::Issued | Ledger::Spent | Ledger::Expired | Ledger::WrittenOff => true,
+        };
+        is_known && is_possible && i64::try_from(after).is_ok()
+    })
+}
+
+/// Each grant that draws name, once.
+pub(super) fn grants_of(draws: &[Draw]) -> Vec<GrantId> {
+    let named = draws.iter().filter_map(|draw| match draw.from {
+        Source::Grant(grant) => Some(grant),
+        Source::Overdraft | Source::Unpaid => None,
+    });
+    let mut named: Vec<GrantId> = named.collect();
+    named.sort_unstable();
+    named.dedup();
+    named
+}
+
+/// What a transaction is to the first who is given anything, and to all others.
+pub(super) fn kind_of_first(account: &Account, otherwise: EntryKind) -> EntryKind {
+    if account.balances == Balances::default() && account.grants.values().all(|one| !one.credited) {
+        EntryKind::Initial
+    } else {
+        otherwise
+    }
+}
+
+pub(super) fn micros(amount: Credits) -> i128 {
+    i128::from(amount.as_micros())
+}
+
+/// What cannot be counted any more is as much as can be: it is only shown, or compared with less.
+fn total(all: impl Iterator<Item = Credits>) -> Credits {
+    Credits::sum(all).unwrap_or(Credits::MAX)
+}
+
+pub(super) fn negated(amount: Credits) -> Credits {
+    Credits::ZERO.minus(amount).unwrap_or(Credits::MAX)
+}

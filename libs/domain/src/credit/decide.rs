@@ -1,0 +1,442 @@
+//! What becomes of a command.
+
+use std::borrow::Cow;
+
+use super::account::{grants_of, micros, negated};
+use super::draw::{Reach, draw, given_back, split, taken};
+use super::lapse::{credit, lapse, release};
+use super::{
+    Account, Change, Command, DRAWS_MAX, EntryKind, Fate, GRANTS_MAX, GrantKind, GrantTerms,
+    HOLDS_MAX, Hold, Ledger, Limits, Posted, Posting, Spender, Transaction,
+};
+use crate::decision::{Rejection, RejectionKind};
+use crate::ids::{GrantId, HoldId, RecordId};
+use crate::money::Credits;
+use crate::time::Timestamp;
+
+/// When a command is judged, and which it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub at: Timestamp,
+    /// Names the grant or the hold that it makes.
+    pub command: RecordId,
+}
+
+/// What a command moves, after all that time has moved.
+///
+/// `fate`: of the hold that it is about.
+///
+/// # Errors
+/// Why it is refused; nothing has changed then.
+pub fn decide(
+    account: &Account,
+    fate: Option<&Fate>,
+    command: &Command,
+    moment: Moment,
+) -> Result<Posted, Rejection> {
+    let lapsed = lapse(account, moment.at);
+    let mut now = Cow::Borrowed(account);
+    for transaction in &lapsed {
+        now.to_mut().post(transaction);
+    }
+    let deciding = Deciding {
+        account: &now,
+        moment,
+    };
+    let (moved, change) = deciding.decide(fate, command)?;
+    let posted = Posted {
+        transactions: lapsed.into_iter().chain(moved).collect(),
+        change,
+    };
+    if overflows(account, &posted) {
+        let message = "the account would hold more than can be counted";
+        return Err(precondition("OVERFLOW", message));
+    }
+    Ok(posted)
+}
+
+type Moved = (Vec<Transaction>, Change);
+
+struct Deciding<'a> {
+    account: &'a Account,
+    moment: Moment,
+}
+
+impl Deciding<'_> {
+    fn decide(&self, fate: Option<&Fate>, command: &Command) -> Result<Moved, Rejection> {
+        match command {
+            Command::Grant(terms) => self.grant(terms),
+            Command::Void { grant } => self.void(*grant),
+            Command::Adjust { amount } => self.adjust(*amount),
+            Command::Refund { amount } => self.refund(*amount),
+            Command::WriteOff { amount } => self.write_off(*amount),
+            Command::Reserve {
+                amount,
+                expires_at,
+                spender,
+            } => self.reserve(*amount, *expires_at, spender),
+            Command::Extend { hold, expires_at } => self.extend(fate, *hold, *expires_at),
+            Command::Settle { hold, amount } => self.settle(fate, *hold, *amount),
+            Command::Release { hold } => {
+                self.open(fate, *hold)?;
+                let moved = release(self.account, *hold, self.moment.at);
+                Ok((
+                    moved.into_iter().collect(),
+                    Change::Released { hold: *hold },
+                ))
+            }
+            Command::SetLimits(limits) => set_limits(*limits),
+        }
+    }
+
+    fn grant(&self, terms: &GrantTerms) -> Result<Moved, Rejection> {
+        positive(terms.amount)?;
+        let mut terms = terms.clone();
+        // Nothing is granted for the past: what was used then was paid, or is owed.
+        terms.effective_at = terms.effective_at.max(self.moment.at);
+        if terms
+            .expires_at
+            .is_some_and(|expires| expires <= terms.effective_at)
+        {
+            let message = "the grant would expire before it takes effect; let it expire later";
+            return Err(invalid("EXPIRES_TOO_EARLY", message));
+        }
+        if self.account.grants.len() >= GRANTS_MAX {
+            let message = format!(
+                "the account has {GRANTS_MAX} grants, as many as may be; void some, or let some be used up"
+            );
+            return Err(precondition("TOO_MANY_GRANTS", message));
+        }
+        let grant = GrantId::new(self.moment.command.as_uuid());
+        let mut opened = self.account.clone();
+        opened.open_grant(grant, &terms);
+        let begins = terms.effective_at <= self.moment.at;
+        let credited = begins
+            .then(|| credit(&opened, grant, self.moment.at))
+            .flatten();
+        let change = Change::Granted { grant, terms };
+        Ok((credited.into_iter().collect(), change))
+    }
+
+    fn void(&self, id: GrantId) -> Result<Moved, Rejection> {
+        let Some(grant) = self.account.grants.get(&id).filter(|grant| !grant.voided) else {
+            let message = "there is no such grant, or nothing is left of it";
+            return Err(Rejection::new(
+                RejectionKind::NotFound,
+                "GRANT_NOT_FOUND",
+                message,
+            ));
+        };
+        let rest = grant.remaining;
+        let moved = rest.is_positive().then(|| Transaction {
+            kind: EntryKind::Adjustment,
+            at: self.moment.at,
+            postings: vec![
+                Posting {
+                    ledger: Ledger::Grant(id),
+                    amount: negated(rest),
+                },
+                Posting {
+                    ledger: Ledger::Issued,
+                    amount: rest,
+                },
+            ],
+        });
+        Ok((moved.into_iter().collect(), Change::Voided { grant: id }))
+    }
+
+    fn adjust(&self, amount: Credits) -> Result<Moved, Rejection> {
+        if amount.is_positive() {
+            return self.grant(&self.terms(amount, GrantKind::Adjustment));
+        }
+        let less = negated(amount);
+        positive(less)?;
+        let at = self.moment.at;
+        let draws = draw(self.account, less, at, at, Reach::Available);
+        let draws = draws.ok_or_else(|| self.insufficient(less))?;
+        let issued = Posting {
+            ledger: Ledger::Issued,
+            amount: less,
+        };
+        let moved = Transaction {
+            kind: EntryKind::Adjustment,
+            at,
+            postings: std::iter::once(issued).chain(taken(&draws)).collect(),
+        };
+        Ok((vec![moved], Change::Moved))
+    }
+
+    /// What was spent comes back, as a grant of its own.
+    fn refund(&self, amount: Credits) -> Result<Moved, Rejection> {
+        positive(amount)?;
+        let spent = self.account.balances.spent;
+        if amount > spent {
+            let message = format!("{spent} credits were spent, less than {amount}: refund less");
+            return Err(precondition("MORE_THAN_SPENT", message));
+        }
+        let (mut moved, change) = self.grant(&self.terms(amount, GrantKind::Refund))?;
+        for posting in moved.iter_mut().flat_map(|one| &mut one.postings) {
+            if posting.ledger == Ledger::Issued {
+                posting.ledger = Ledger::Spent;
+            }
+        }
+        Ok((moved, change))
+    }
+
+    fn write_off(&self, amount: Credits) -> Result<Moved, Rejection> {
+        positive(amount)?;
+        let (unpaid, overspent) = (self.account.unpaid(), self.account.overspent());
+        if micros(amount) > micros(unpaid) + micros(overspent) {
+            let message = format!(
+                "{unpaid} credits are unpaid and {overspent} overdrawn, less than {amount}: write off less"
+            );
+            return Err(precondition("MORE_THAN_OWED", message));
+        }
+        let of_unpaid = amount.min(unpaid);
+        let of_overdraft = amount.minus(of_unpaid).unwrap_or_default();
+        let legs = [
+            (Ledger::WrittenOff, negated(amount)),
+            (Ledger::Unpaid, of_unpaid),
+            (Ledger::Overdraft, of_overdraft),
+        ];
+        let legs = legs.into_iter().filter(|(_, amount)| !amount.is_zero());
+        let moved = Transaction {
+            kind: EntryKind::WriteOff,
+            at: self.moment.at,
+            postings: legs
+                .map(|(ledger, amount)| Posting { ledger, amount })
+                .collect(),
+        };
+        Ok((vec![moved], Change::Moved))
+    }
+
+    fn reserve(
+        &self,
+        amount: Credits,
+        expires_at: Timestamp,
+        spender: &Spender,
+    ) -> Result<Moved, Rejection> {
+        positive(amount)?;
+        let at = self.moment.at;
+        if expires_at <= at {
+            return Err(expires_in_the_past());
+        }
+        self.within_limits(amount, spender)?;
+        let draws = draw(self.account, amount, at, at, Reach::Overdraft);
+        let draws = draws.ok_or_else(|| self.insufficient(amount))?;
+        if self.account.holds.len() >= HOLDS_MAX || grants_of(&draws).len() > DRAWS_MAX {
+            let message = format!(
+                "an account has at most {HOLDS_MAX} open holds, each from at most {DRAWS_MAX} grants; settle or release some, or hold less"
+            );
+            return Err(precondition("TOO_MANY_HOLDS", message));
+        }
+        let hold = HoldId::new(self.moment.command.as_uuid());
+        let held = Posting {
+            ledger: Ledger::Held(hold),
+            amount,
+        };
+        let moved = Transaction {
+            kind: EntryKind::Hold,
+            at,
+            postings: std::iter::once(held).chain(taken(&draws)).collect(),
+        };
+        let terms = Hold {
+            amount,
+            draws,
+            expires_at,
+            spender: spender.clone(),
+        };
+        Ok((vec![moved], Change::Reserved { hold, terms }))
+    }
+
+    fn extend(
+        &self,
+        fate: Option<&Fate>,
+        hold: HoldId,
+        expires_at: Timestamp,
+    ) -> Result<Moved, Rejection> {
+        self.open(fate, hold)?;
+        if expires_at <= self.moment.at {
+            return Err(expires_in_the_past());
+        }
+        Ok((Vec::new(), Change::Extended { hold, expires_at }))
+    }
+
+    /// Spends what was held, first drawn first, and gives the rest back; what it took beyond is
+    /// charged as if nothing had been held.
+    fn settle(&self, fate: Option<&Fate>, id: HoldId, amount: Credits) -> Result<Moved, Rejection> {
+        let hold = self.open(fate, id)?;
+        if amount.is_negative() {
+            return Err(invalid("AMOUNT_NEGATIVE", "amount must not be below zero"));
+        }
+        let at = self.moment.at;
+        let (used, rest) = split(&hold.draws, amount);
+        let excess = amount.minus(hold.amount).unwrap_or(Credits::ZERO);
+        let excess = excess.max(Credits::ZERO);
+        let of_hold = amount.min(hold.amount);
+        let spent = |amount| Posting {
+            ledger: Ledger::Spent,
+            amount,
+        };
+        let held = Posting {
+            ledger: Ledger::Held(id),
+            amount: negated(hold.amount),
+        };
+        let mut postings = vec![held];
+        postings.extend(of_hold.is_positive().then(|| spent(of_hold)));
+        postings.extend(given_back(self.account, &rest, at));
+        let settled = Transaction {
+            kind: EntryKind::Debit,
+            at,
+            postings,
+        };
+        let mut moved = vec![settled];
+        if excess.is_positive() {
+            let mut after = self.account.clone();
+            moved.iter().for_each(|one| after.post(one));
+            let draws = draw(&after, excess, at, at, Reach::Unpaid).unwrap_or_default();
+            moved.push(Transaction {
+                kind: EntryKind::Debit,
+                at,
+                postings: std::iter::once(spent(excess))
+                    .chain(taken(&draws))
+                    .collect(),
+            });
+        }
+        let change = Change::Settled {
+            hold: id,
+            amount,
+            spender: hold.spender.clone(),
+        };
+        Ok((moved, change))
+    }
+
+    fn open(&self, fate: Option<&Fate>, id: HoldId) -> Result<&Hold, Rejection> {
+        let known = self.account.holds.get(&id);
+        known.ok_or_else(|| match fate {
+            None => {
+                let message = "there is no such hold";
+                Rejection::new(RejectionKind::NotFound, "HOLD_NOT_FOUND", message)
+            }
+            Some(Fate::Open) => precondition("HOLD_EXPIRED", "the hold has expired; reserve again"),
+            Some(Fate::Settled) => precondition("HOLD_SETTLED", "the hold was settled before"),
+            Some(Fate::Released) => precondition("HOLD_RELEASED", "the hold was released before"),
+        })
+    }
+
+    /// What is spent and held already counts.
+    fn within_limits(&self, amount: Credits, spender: &Spender) -> Result<(), Rejection> {
+        let Limits {
+            day,
+            month,
+            agent,
+            run,
+            ..
+        } = self.account.limits;
+        let mut spending = self.account.spending.clone();
+        spending.turn(self.moment.at);
+        let held = |is_his: &dyn Fn(&Spender) -> bool| -> i128 {
+            let holds = self.account.holds.values();
+            let his = holds.filter(|hold| is_his(&hold.spender));
+            his.map(|hold| micros(hold.amount)).sum()
+        };
+        let of_agent = spender.agent.as_ref().map(|id| {
+            let spent = spending.of_agents.get(id).copied().unwrap_or_default();
+            (spent, held(&|one| one.agent.as_ref() == Some(id)))
+        });
+        let of_run = spender.run.as_ref().map(|id| {
+            let spent = spending.of_runs.get(id).copied().unwrap_or_default();
+            (spent, held(&|one| one.run.as_ref() == Some(id)))
+        });
+        let all = held(&|_| true);
+        for (what, limit, used) in [
+            ("a day", day, Some((spending.of_day, all))),
+            ("a month", month, Some((spending.of_month, all))),
+            ("an agent", agent, of_agent),
+            ("a run", run, of_run),
+        ] {
+            let (Some(limit), Some((spent, held))) = (limit, used) else {
+                continue;
+            };
+            if micros(spent) + held + micros(amount) > micros(limit) {
+                let message = format!(
+                    "{what} may spend {limit} credits; {spent} are spent, and some may be held"
+                );
+                return Err(precondition("SPEND_LIMIT", message));
+            }
+        }
+        Ok(())
+    }
+
+    fn terms(&self, amount: Credits, kind: GrantKind) -> GrantTerms {
+        GrantTerms {
+            amount,
+            kind,
+            priority: 0,
+            effective_at: self.moment.at,
+            expires_at: None,
+        }
+    }
+
+    fn insufficient(&self, amount: Credits) -> Rejection {
+        let available = self.account.available();
+        let message = format!(
+            "{available} credits are available, and {} are overdrawn; {amount} are more than there is",
+            self.account.overdrawn()
+        );
+        precondition("INSUFFICIENT_CREDITS", message)
+    }
+}
+
+fn set_limits(limits: Limits) -> Result<Moved, Rejection> {
+    let parts = [limits.day, limits.month, limits.agent, limits.run];
+    let mut all = parts.into_iter().flatten().chain([limits.overdraft]);
+    if all.any(Credits::is_negative) {
+        return Err(invalid("AMOUNT_NEGATIVE", "a limit must not be below zero"));
+    }
+    Ok((Vec::new(), Change::LimitsSet(limits)))
+}
+
+/// Whether something would be more than can be counted: everything is made of what was issued.
+fn overflows(account: &Account, posted: &Posted) -> bool {
+    let of = |ledger: Ledger| -> i128 {
+        let legs = posted.transactions.iter().flat_map(|one| &one.postings);
+        let legs = legs.filter(|one| one.ledger == ledger);
+        micros(account.balance(ledger)) + legs.map(|one| micros(one.amount)).sum::<i128>()
+    };
+    let countable = |ledger| i64::try_from(of(ledger).unsigned_abs()).is_ok();
+    let to_come = account.grants.values().filter(|grant| !grant.credited);
+    let to_come: i128 = to_come.map(|grant| micros(grant.terms.amount)).sum();
+    let new = match &posted.change {
+        Change::Granted { terms, .. } => micros(terms.amount),
+        Change::Voided { .. }
+        | Change::Reserved { .. }
+        | Change::Extended { .. }
+        | Change::Settled { .. }
+        | Change::Released { .. }
+        | Change::LimitsSet(_)
+        | Change::Charged(_)
+        | Change::Moved => 0,
+    };
+    let issued = of(Ledger::Issued).abs() + to_come + new;
+    i64::try_from(issued).is_err() || ![Ledger::Spent, Ledger::Unpaid].into_iter().all(countable)
+}
+
+fn positive(amount: Credits) -> Result<(), Rejection> {
+    if amount.is_positive() {
+        return Ok(());
+    }
+    Err(invalid("AMOUNT_NOT_POSITIVE", "amount must be above zero"))
+}
+
+fn expires_in_the_past() -> Rejection {
+    invalid("EXPIRES_TOO_EARLY", "expires_at must lie ahead")
+}
+
+fn invalid(reason: &'static str, message: impl Into<String>) -> Rejection {
+    Rejection::new(RejectionKind::Invalid, reason, message)
+}
+
+fn precondition(reason: &'static str, message: impl Into<String>) -> Rejection {
+    Rejection::new(RejectionKind::Precondition, reason, message)
+}

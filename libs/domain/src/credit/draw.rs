@@ -1,0 +1,149 @@
+//! Where credits are taken from, and where they go back to.
+
+use super::account::{micros, negated};
+use super::{
+    Account, Change, Charge, Draw, EntryKind, Grant, Ledger, Posted, Posting, Source, Transaction,
+    lapse,
+};
+use crate::ids::GrantId;
+use crate::money::{Credits, Overflow};
+use crate::time::Timestamp;
+
+/// How far one may go for credits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// As far as there is anything: `None` when that is not enough.
+    Available,
+    /// Then into the overdraft.
+    Overdraft,
+    /// Then into debt: it is never refused.
+    Unpaid,
+}
+
+/// Takes `amount` from grants in their order (priority, then expiry, then age), then from beyond them.
+/// `None`: there is not so much.
+pub(super) fn draw(
+    account: &Account,
+    amount: Credits,
+    used_at: Timestamp,
+    at: Timestamp,
+    reach: Reach,
+) -> Option<Vec<Draw>> {
+    let mut draws = Vec::new();
+    let mut left = amount;
+    let mut take = |from: Source, most: Credits, left: &mut Credits| {
+        let amount = most.min(*left);
+        if amount.is_positive() {
+            draws.push(Draw { from, amount });
+            *left = left.minus(amount).unwrap_or(Credits::ZERO);
+        }
+    };
+    let mut paying: Vec<(&GrantId, &Grant)> = account.grants.iter().collect();
+    paying.retain(|(_, grant)| grant.pays(used_at, at));
+    paying.sort_by_key(|(_, grant)| {
+        let expires = grant.terms.expires_at;
+        (
+            grant.terms.priority,
+            expires.is_none(),
+            expires,
+            grant.ordinal,
+        )
+    });
+    for (id, grant) in paying {
+        if left.is_zero() {
+            break;
+        }
+        take(Source::Grant(*id), grant.remaining, &mut left);
+    }
+    if reach != Reach::Available {
+        let free = account.limits.overdraft.minus(account.overdrawn());
+        take(Source::Overdraft, free.unwrap_or_default(), &mut left);
+    }
+    if reach == Reach::Unpaid {
+        take(Source::Unpaid, left, &mut left);
+    }
+    left.is_zero().then_some(draws)
+}
+
+/// Legs that take what was drawn.
+pub(super) fn taken(draws: &[Draw]) -> impl Iterator<Item = Posting> {
+    draws.iter().map(|draw| Posting {
+        ledger: match draw.from {
+            Source::Grant(id) => Ledger::Grant(id),
+            Source::Overdraft => Ledger::Overdraft,
+            Source::Unpaid => Ledger::Unpaid,
+        },
+        amount: negated(draw.amount),
+    })
+}
+
+/// Legs that give it back at a moment. What came from a grant that is gone by then goes with it.
+pub(super) fn given_back(account: &Account, draws: &[Draw], at: Timestamp) -> Vec<Posting> {
+    let back = draws.iter().map(|draw| Posting {
+        ledger: match draw.from {
+            Source::Overdraft => Ledger::Overdraft,
+            Source::Unpaid => Ledger::Unpaid,
+            Source::Grant(id) => match account.grants.get(&id) {
+                Some(grant) if grant.voided => Ledger::Issued,
+                Some(grant) if !grant.has_expired(at) => Ledger::Grant(id),
+                Some(_) | None => Ledger::Expired,
+            },
+        },
+        amount: draw.amount,
+    });
+    back.collect()
+}
+
+/// Splits draws into what makes up `amount`, first drawn first, and the rest.
+pub(super) fn split(draws: &[Draw], amount: Credits) -> (Vec<Draw>, Vec<Draw>) {
+    let (mut used, mut rest) = (Vec::new(), Vec::new());
+    let mut left = amount;
+    for draw in draws {
+        let part = draw.amount.min(left);
+        left = left.minus(part).unwrap_or(Credits::ZERO);
+        let remains = draw.amount.minus(part).unwrap_or(Credits::ZERO);
+        for (amount, list) in [(part, &mut used), (remains, &mut rest)] {
+            if amount.is_positive() {
+                list.push(Draw { amount, ..*draw });
+            }
+        }
+    }
+    (used, rest)
+}
+
+/// Charges for what was used, whatever there is: grants pay, then the overdraft, then debt.
+///
+/// # Errors
+/// [`Overflow`], when more would be spent than can be counted.
+pub fn charge(account: &Account, charges: Vec<Charge>, at: Timestamp) -> Result<Posted, Overflow> {
+    let mut transactions = lapse(account, at);
+    let mut scratch = account.clone();
+    for transaction in &transactions {
+        scratch.post(transaction);
+    }
+    for charge in &charges {
+        if !charge.amount.is_positive() {
+            continue;
+        }
+        // What is owed must stay countable as well as what is spent.
+        let whole = micros(scratch.balances.spent) + micros(charge.amount);
+        i64::try_from(whole).map_err(|_| Overflow)?;
+        let draws = draw(&scratch, charge.amount, charge.used_at, at, Reach::Unpaid);
+        let draws = draws.ok_or(Overflow)?;
+        let spent = Posting {
+            ledger: Ledger::Spent,
+            amount: charge.amount,
+        };
+        let transaction = Transaction {
+            kind: EntryKind::Debit,
+            at,
+            postings: std::iter::once(spent).chain(taken(&draws)).collect(),
+        };
+        scratch.post(&transaction);
+        transactions.push(transaction);
+    }
+    Ok(Posted {
+        transactions,
+        change: Change::Charged(charges),
+    })
+}
