@@ -49,13 +49,13 @@ impl Ledger {
 }
 
 impl Grant {
-    /// Whether it can be drawn on at a moment, for something used at another.
-    pub(super) fn pays(&self, used_at: Timestamp, at: Timestamp) -> bool {
+    /// Whether it can be drawn on for something used at a moment. Of one that has expired nothing
+    /// remains.
+    pub(super) fn pays(&self, used_at: Timestamp) -> bool {
         self.credited
             && !self.voided
             && self.remaining.is_positive()
             && self.terms.effective_at <= used_at
-            && !self.has_expired(at)
     }
 
     pub(super) fn has_expired(&self, at: Timestamp) -> bool {

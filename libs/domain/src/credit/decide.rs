@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::account::{grants_of, micros, negated};
-use super::draw::{Reach, draw, given_back, split, taken};
+use super::draw::{Reach, draw, given_back, rest_of, taken};
 use super::lapse::{credit, lapse, release};
 use super::{
     Account, Change, Command, DRAWS_MAX, EntryKind, Fate, GRANTS_MAX, GrantKind, GrantTerms,
@@ -152,7 +152,7 @@ impl Deciding<'_> {
         let less = negated(amount);
         positive(less)?;
         let at = self.moment.at;
-        let draws = draw(self.account, less, at, at, Reach::Available);
+        let draws = draw(self.account, less, at, Reach::Available);
         let draws = draws.ok_or_else(|| self.insufficient(less))?;
         let issued = Posting {
             ledger: Ledger::Issued,
@@ -222,7 +222,7 @@ impl Deciding<'_> {
             return Err(expires_in_the_past());
         }
         self.within_limits(amount, spender)?;
-        let draws = draw(self.account, amount, at, at, Reach::Overdraft);
+        let draws = draw(self.account, amount, at, Reach::Overdraft);
         let draws = draws.ok_or_else(|| self.insufficient(amount))?;
         if self.account.holds.len() >= HOLDS_MAX || grants_of(&draws).len() > DRAWS_MAX {
             let message = format!(
@@ -270,7 +270,7 @@ impl Deciding<'_> {
             return Err(invalid("AMOUNT_NEGATIVE", "amount must not be below zero"));
         }
         let at = self.moment.at;
-        let (used, rest) = split(&hold.draws, amount);
+        let rest = rest_of(&hold.draws, amount);
         let excess = amount.minus(hold.amount).unwrap_or(Credits::ZERO);
         let excess = excess.max(Credits::ZERO);
         let of_hold = amount.min(hold.amount);
@@ -294,7 +294,7 @@ impl Deciding<'_> {
         if excess.is_positive() {
             let mut after = self.account.clone();
             moved.iter().for_each(|one| after.post(one));
-            let draws = draw(&after, excess, at, at, Reach::Unpaid).unwrap_or_default();
+            let draws = draw(&after, excess, at, Reach::Unpaid).unwrap_or_default();
             moved.push(Transaction {
                 kind: EntryKind::Debit,
                 at,

@@ -26,7 +26,6 @@ pub(super) fn draw(
     account: &Account,
     amount: Credits,
     used_at: Timestamp,
-    at: Timestamp,
     reach: Reach,
 ) -> Option<Vec<Draw>> {
     let mut draws = Vec::new();
@@ -39,7 +38,7 @@ pub(super) fn draw(
         }
     };
     let mut paying: Vec<(&GrantId, &Grant)> = account.grants.iter().collect();
-    paying.retain(|(_, grant)| grant.pays(used_at, at));
+    paying.retain(|(_, grant)| grant.pays(used_at));
     paying.sort_by_key(|(_, grant)| {
         let expires = grant.terms.expires_at;
         (
@@ -94,21 +93,18 @@ pub(super) fn given_back(account: &Account, draws: &[Draw], at: Timestamp) -> Ve
     back.collect()
 }
 
-/// Splits draws into what makes up `amount`, first drawn first, and the rest.
-pub(super) fn split(draws: &[Draw], amount: Credits) -> (Vec<Draw>, Vec<Draw>) {
-    let (mut used, mut rest) = (Vec::new(), Vec::new());
-    let mut left = amount;
-    for draw in draws {
-        let part = draw.amount.min(left);
-        left = left.minus(part).unwrap_or(Credits::ZERO);
-        let remains = draw.amount.minus(part).unwrap_or(Credits::ZERO);
-        for (amount, list) in [(part, &mut used), (remains, &mut rest)] {
-            if amount.is_positive() {
-                list.push(Draw { amount, ..*draw });
-            }
+/// What is left of draws when `amount` of them is used, first drawn first.
+pub(super) fn rest_of(draws: &[Draw], amount: Credits) -> Vec<Draw> {
+    let mut used = amount;
+    let rest = draws.iter().map(|draw| {
+        let part = draw.amount.min(used);
+        used = used.minus(part).unwrap_or_default();
+        Draw {
+            amount: draw.amount.minus(part).unwrap_or_default(),
+            ..*draw
         }
-    }
-    (used, rest)
+    });
+    rest.filter(|draw| draw.amount.is_positive()).collect()
 }
 
 /// Charges for what was used, whatever there is: grants pay, then the overdraft, then debt.
@@ -128,7 +124,7 @@ pub fn charge(account: &Account, charges: Vec<Charge>, at: Timestamp) -> Result<
         // What is owed must stay countable as well as what is spent.
         let whole = micros(scratch.balances.spent) + micros(charge.amount);
         i64::try_from(whole).map_err(|_| Overflow)?;
-        let draws = draw(&scratch, charge.amount, charge.used_at, at, Reach::Unpaid);
+        let draws = draw(&scratch, charge.amount, charge.used_at, Reach::Unpaid);
         let draws = draws.ok_or(Overflow)?;
         let spent = Posting {
             ledger: Ledger::Spent,

@@ -94,10 +94,8 @@ impl Story {
             at: at(second),
             command: id(number),
         };
-        let about = match command {
-            Command::Reserve { .. } => Some(hold_id(number)),
-            other => other.hold(),
-        };
+        let makes = matches!(command, Command::Reserve { .. }).then(|| hold_id(number));
+        let about = makes.or_else(|| command.hold());
         let fate = about.and_then(|hold| self.fates.get(&hold));
         let posted = decide(&self.account, fate, command, moment)?;
         Ok(self.take_in(at(second), about, posted))
@@ -183,7 +181,7 @@ fn grants_are_drawn_on_by_priority_then_expiry_then_age() {
         ..paid(1)
     };
     let all = [
-        (1, paid(10)),
+        (9, paid(10)),
         (2, until(10, 90)),
         (3, paid(10)),
         (4, until(10, 80)),
@@ -205,7 +203,7 @@ fn grants_are_drawn_on_by_priority_then_expiry_then_age() {
             (of(5), -1),
             (of(4), -10),
             (of(2), -10),
-            (of(1), -10),
+            (of(9), -10),
             (of(3), -1)
         ]
     );
@@ -235,6 +233,20 @@ fn what_is_held_outlives_its_grant_and_what_comes_back_does_not() {
     assert_eq!(story.standing(60), [0, 0, 0, 0, 5]);
     assert_eq!(story.account.balances.expired, micros(5));
     assert!(story.account.grants.is_empty());
+}
+
+#[test]
+fn what_comes_back_to_a_voided_grant_is_nobodys() {
+    let mut story = Story::default();
+    story.does(0, 1, &Command::Grant(paid(10)));
+    story.does(1, 2, &reserve(6, 100));
+    story.does(2, 3, &Command::Void { grant: grant_id(1) });
+    assert_eq!(story.standing(2), [0, 6, 0, 0, 0]);
+    let twice = Command::Void { grant: grant_id(1) };
+    assert_eq!(story.refuses(2, 4, &twice), "GRANT_NOT_FOUND");
+    story.does(3, 5, &settle(2, 2));
+    assert_eq!(story.standing(3), [0, 0, 0, 0, 2]);
+    assert_eq!(story.account.balances.issued, micros(-2));
 }
 
 #[test]

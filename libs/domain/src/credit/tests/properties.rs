@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::account::grants_of;
 use super::*;
 
 /// What happens next, and how many seconds later.
@@ -90,7 +91,7 @@ fn assert_sound(story: &Story, second: i64) {
             );
             let open = account.holds.values();
             let open = open.filter(|hold| {
-                super::super::account::grants_of(&hold.draws)
+                grants_of(&hold.draws)
                     .iter()
                     .any(|id| account.grants.get(id) == Some(grant))
             });
@@ -139,7 +140,7 @@ proptest! {
         further in 0..100_i64,
     ) {
         let story = tell(&steps);
-        let last = story.posted.last().map_or(at(0), |(at, _, _)| *at);
+        let last = story.posted.last().map_or_else(|| at(0), |(at, _, _)| *at);
         prop_assert_eq!(&story.folded(last).account, &story.account);
         // As of a moment: a fold that stops there, however far time has gone on since.
         let then = story.folded(at(moment));
@@ -162,7 +163,7 @@ proptest! {
         amounts in prop::collection::vec(0..15_i64, 1..10),
     ) {
         let story = tell(&steps);
-        let last = story.posted.last().map_or(at(0), |(at, _, _)| *at);
+        let last = story.posted.last().map_or_else(|| at(0), |(at, _, _)| *at);
         let charge_of = |amount: &i64| Charge {
             amount: micros(*amount),
             spender: Spender::default(),
@@ -190,12 +191,11 @@ proptest! {
         };
         if let Some((at, _, posted)) = story.posted.last().cloned().filter(|one| moving(&one.2)) {
             let before = story.account.clone();
-            let is_still_there = match &posted.change {
-                Change::Granted { grant, .. } => before.grants.contains_key(grant),
-                _ => true,
-            };
+            // A grant that is used up is forgotten; its command is not: it has its outcome.
+            let is_forgotten = matches!(&posted.change, Change::Granted { grant, .. }
+                if !before.grants.contains_key(grant));
             let mut fate = Some(Fate::Settled);
-            if is_still_there {
+            if !is_forgotten {
                 prop_assert!(!evolve(&mut story.account, &mut fate, &posted, at));
                 prop_assert_eq!(story.account, before);
             }
