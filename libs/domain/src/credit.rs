@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AgentId, GrantId, HoldId, RunId};
+use crate::calendar::{Day, Month, Period, Zone};
+use crate::ids::{AgentId, GrantId, HoldId, Name, RunId};
 use crate::money::Credits;
 use crate::scope::worded;
 use crate::time::Timestamp;
@@ -24,10 +25,14 @@ mod tests;
 pub use account::{Balances, evolve};
 pub use decide::{Moment, decide};
 pub use draw::charge;
-pub use lapse::{lapse, next_lapse};
+pub use lapse::{Lapsed, lapse, next_lapse};
 
 /// Most grants that an account has at once, those to come included.
 pub const GRANTS_MAX: usize = 1_000;
+/// Most recurrences that go on at once.
+pub const RECURRING_MAX: usize = 32;
+/// Most thresholds of an account.
+pub const THRESHOLDS_MAX: usize = 32;
 /// Most holds that are open at once: what lapses together must fit into one decision.
 pub const HOLDS_MAX: usize = 4_096;
 /// From how many grants one hold or charge draws at most.
@@ -104,6 +109,50 @@ pub struct Grant {
     pub holds: u32,
 }
 
+/// Credits that are given again and again, each time until the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recurrence {
+    pub amount: Credits,
+    pub priority: i32,
+    pub every: Period,
+    /// The first time; the others are counted from here.
+    pub first_at: Timestamp,
+    /// From then on it is given no more, and what was given ends. `None`: for ever.
+    pub until: Option<Timestamp>,
+}
+
+/// A recurrence that goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recurring {
+    pub terms: Recurrence,
+    /// The how manieth time is next, from 0.
+    pub next: u32,
+}
+
+/// A grant that comes to be with a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    pub grant: GrantId,
+    pub terms: GrantTerms,
+    /// The recurrence that it is of, and its how manieth time.
+    pub of: Option<(GrantId, u32)>,
+}
+
+/// What somebody wants to hear of, once each time it comes to be so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Threshold {
+    AvailableBelow(Credits),
+    /// Within a calendar month.
+    SpentOver(Credits),
+}
+
+/// A threshold, and whether it is crossed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    pub threshold: Threshold,
+    pub crossed: bool,
+}
+
 /// Who spends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spender {
@@ -158,10 +207,10 @@ pub struct Limits {
 /// What is spent, for limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spending {
-    /// The day and the month, in UTC, that the next two are of.
-    pub day: i32,
+    /// The day and the month that the next two are of.
+    pub day: Day,
     pub of_day: Credits,
-    pub month: i32,
+    pub month: Month,
     pub of_month: Credits,
     /// Kept while there is a limit.
     pub of_agents: BTreeMap<AgentId, Credits>,
@@ -173,17 +222,23 @@ pub struct Spending {
 pub struct Account {
     pub grants: BTreeMap<GrantId, Grant>,
     pub holds: BTreeMap<HoldId, Hold>,
+    pub recurring: BTreeMap<GrantId, Recurring>,
     /// Granted so far.
     pub granted: u64,
     pub balances: Balances,
+    /// By whose clocks days and months begin.
+    pub zone: Zone,
     pub limits: Limits,
     pub spending: Spending,
+    pub thresholds: BTreeMap<Name, Watched>,
 }
 
 /// What is asked of an account. The command's id names the grant or the hold that it makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Grant(GrantTerms),
+    GrantRecurring(Recurrence),
+    /// Takes back what is left of a grant, or ends a recurrence.
     Void {
         grant: GrantId,
     },
@@ -216,6 +271,9 @@ pub enum Command {
         hold: HoldId,
     },
     SetLimits(Limits),
+    SetZone(Zone),
+    /// In the place of all there were.
+    SetThresholds(BTreeMap<Name, Threshold>),
 }
 
 impl Command {
@@ -226,12 +284,15 @@ impl Command {
                 Some(*hold)
             }
             Self::Grant(_)
+            | Self::GrantRecurring(_)
             | Self::Void { .. }
             | Self::Adjust { .. }
             | Self::Refund { .. }
             | Self::WriteOff { .. }
             | Self::Reserve { .. }
-            | Self::SetLimits(_) => None,
+            | Self::SetLimits(_)
+            | Self::SetZone(_)
+            | Self::SetThresholds(_) => None,
         }
     }
 }
@@ -248,16 +309,23 @@ pub struct Charge {
 /// A decision: all that has moved since the one before, and what else has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Posted {
+    pub opened: Vec<Opened>,
     pub transactions: Vec<Transaction>,
     pub change: Change,
+    /// Thresholds that this crosses.
+    pub crossed: Vec<Name>,
 }
 
 /// What a decision changes besides balances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
+    /// The last of those opened.
     Granted {
         grant: GrantId,
-        terms: GrantTerms,
+    },
+    Recurs {
+        grant: GrantId,
+        terms: Recurrence,
     },
     Voided {
         grant: GrantId,
@@ -279,6 +347,8 @@ pub enum Change {
         hold: HoldId,
     },
     LimitsSet(Limits),
+    ZoneSet(Zone),
+    ThresholdsSet(BTreeMap<Name, Threshold>),
     Charged(Vec<Charge>),
     /// Nothing but balances.
     Moved,

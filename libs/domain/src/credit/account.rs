@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use chrono::Datelike as _;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Account, Change, Draw, EntryKind, Fate, Grant, GrantTerms, Hold, Ledger, Posted, Source,
-    Spender, Spending, Transaction,
+    Account, Change, Draw, EntryKind, Fate, Grant, Hold, Lapsed, Ledger, Opened, Posted, Recurring,
+    Source, Spender, Spending, Threshold, Transaction, Watched,
 };
+use crate::calendar::Zone;
 use crate::ids::{GrantId, HoldId};
 use crate::money::Credits;
 use crate::time::Timestamp;
@@ -169,6 +169,16 @@ impl Account {
         }
     }
 
+    /// Moves what has happened by itself.
+    pub(super) fn pass(&mut self, lapsed: &Lapsed) {
+        for opened in &lapsed.opened {
+            self.open(opened);
+        }
+        for transaction in &lapsed.transactions {
+            self.post(transaction);
+        }
+    }
+
     /// Forgets a hold that holds nothing any more.
     fn close(&mut self, id: HoldId) {
         let is_empty = self
@@ -185,17 +195,22 @@ impl Account {
         }
     }
 
-    pub(super) fn open_grant(&mut self, id: GrantId, terms: &GrantTerms) {
+    pub(super) fn open(&mut self, opened: &Opened) {
         self.granted = self.granted.saturating_add(1);
         let grant = Grant {
-            terms: terms.clone(),
+            terms: opened.terms.clone(),
             ordinal: self.granted,
             remaining: Credits::ZERO,
             credited: false,
             voided: false,
             holds: 0,
         };
-        self.grants.insert(id, grant);
+        self.grants.insert(opened.grant, grant);
+        if let Some((of, time)) = opened.of
+            && let Some(recurring) = self.recurring.get_mut(&of)
+        {
+            recurring.next = recurring.next.max(time.saturating_add(1));
+        }
     }
 
     fn open_hold(&mut self, id: HoldId, terms: &Hold) {
@@ -214,7 +229,7 @@ impl Account {
     /// Counts what was spent at a moment against the limits.
     pub(super) fn spend(&mut self, spender: &Spender, amount: Credits, at: Timestamp) {
         let spending = &mut self.spending;
-        spending.turn(at);
+        spending.turn(at, self.zone);
         let add = |to: &mut Credits| *to = to.plus(amount).unwrap_or(Credits::MAX);
         add(&mut spending.of_day);
         add(&mut spending.of_month);
@@ -229,17 +244,34 @@ impl Account {
 
 impl Spending {
     /// Begins a new day and a new month when it is time.
-    pub(super) fn turn(&mut self, at: Timestamp) {
-        let (day, month) = (
-            at.num_days_from_ce(),
-            at.year() * 12 + at.month0().cast_signed(),
-        );
+    pub(super) fn turn(&mut self, at: Timestamp, zone: Zone) {
+        let (day, month) = (zone.day(at), zone.month(at));
         if self.day != day {
             (self.day, self.of_day) = (day, Credits::ZERO);
         }
         if self.month != month {
             (self.month, self.of_month) = (month, Credits::ZERO);
         }
+    }
+}
+
+/// Says which thresholds a decision crosses.
+pub(super) fn crossing(account: &Account, posted: Posted, at: Timestamp) -> Posted {
+    if account.thresholds.is_empty() {
+        return posted;
+    }
+    let mut after = account.clone();
+    // What became of its hold does not matter here.
+    if !evolve(&mut after, &mut None, &posted, at) {
+        return posted;
+    }
+    let crossed = after.thresholds.iter().filter(|(name, after)| {
+        let before = account.thresholds.get(*name);
+        after.crossed && !before.is_some_and(|before| before.crossed)
+    });
+    Posted {
+        crossed: crossed.map(|(name, _)| name.clone()).collect(),
+        ..posted
     }
 }
 
@@ -255,64 +287,122 @@ pub fn evolve(
     if !fits(account, fate.as_ref(), posted) {
         return false;
     }
-    match &posted.change {
-        Change::Granted { grant, terms } => account.open_grant(*grant, terms),
-        Change::Reserved { hold, terms } => account.open_hold(*hold, terms),
-        Change::Voided { .. }
-        | Change::Extended { .. }
-        | Change::Settled { .. }
-        | Change::Released { .. }
-        | Change::LimitsSet(_)
-        | Change::Charged(_)
-        | Change::Moved => {}
+    for opened in &posted.opened {
+        account.open(opened);
+    }
+    if let Change::Reserved { hold, terms } = &posted.change {
+        account.open_hold(*hold, terms);
     }
     for transaction in &posted.transactions {
         account.post(transaction);
     }
-    match &posted.change {
-        Change::Granted { .. } | Change::Moved => {}
-        Change::Voided { grant } => {
-            if let Some(grant) = account.grants.get_mut(grant) {
-                grant.voided = true;
-                grant.credited = true;
+    account.change(fate, &posted.change, at);
+    account.grants.retain(|_, grant| !grant.is_done());
+    account.watch(at);
+    true
+}
+
+impl Account {
+    /// What a decision changes besides balances.
+    fn change(&mut self, fate: &mut Option<Fate>, change: &Change, at: Timestamp) {
+        match change {
+            Change::Granted { .. } | Change::Moved => {}
+            Change::Recurs { grant, terms } => {
+                let recurring = Recurring {
+                    terms: terms.clone(),
+                    next: 0,
+                };
+                self.recurring.insert(*grant, recurring);
             }
-        }
-        Change::Reserved { .. } => *fate = Some(Fate::Open),
-        Change::Extended { hold, expires_at } => {
-            if let Some(hold) = account.holds.get_mut(hold) {
-                hold.expires_at = *expires_at;
+            Change::Voided { grant } => {
+                self.recurring.remove(grant);
+                if let Some(grant) = self.grants.get_mut(grant) {
+                    grant.voided = true;
+                    grant.credited = true;
+                }
             }
-        }
-        Change::Settled {
-            amount, spender, ..
-        } => {
-            *fate = Some(Fate::Settled);
-            account.spend(spender, *amount, at);
-        }
-        Change::Released { .. } => *fate = Some(Fate::Released),
-        Change::LimitsSet(limits) => account.limits = *limits,
-        Change::Charged(charges) => {
-            for charge in charges {
-                account.spend(&charge.spender, charge.amount, at);
+            Change::Reserved { .. } => *fate = Some(Fate::Open),
+            Change::Extended { hold, expires_at } => {
+                if let Some(hold) = self.holds.get_mut(hold) {
+                    hold.expires_at = *expires_at;
+                }
+            }
+            Change::Settled {
+                amount, spender, ..
+            } => {
+                *fate = Some(Fate::Settled);
+                self.spend(spender, *amount, at);
+            }
+            Change::Released { .. } => *fate = Some(Fate::Released),
+            Change::LimitsSet(limits) => self.limits = *limits,
+            Change::ZoneSet(zone) => self.zone = *zone,
+            Change::ThresholdsSet(thresholds) => {
+                let all = thresholds.iter().map(|(name, threshold)| {
+                    let known = self.thresholds.get(name);
+                    let known = known.filter(|known| known.threshold == *threshold);
+                    let new = Watched {
+                        threshold: *threshold,
+                        crossed: false,
+                    };
+                    (name.clone(), known.copied().unwrap_or(new))
+                });
+                self.thresholds = all.collect();
+            }
+            Change::Charged(charges) => {
+                for charge in charges {
+                    self.spend(&charge.spender, charge.amount, at);
+                }
             }
         }
     }
-    account.grants.retain(|_, grant| !grant.is_done());
-    true
+
+    /// Whether a threshold is crossed, as things are.
+    pub(super) fn is_over(&self, threshold: Threshold, at: Timestamp) -> bool {
+        match threshold {
+            Threshold::AvailableBelow(least) => self.available() < least,
+            Threshold::SpentOver(most) => {
+                let is_now = self.spending.month == self.zone.month(at);
+                is_now && self.spending.of_month > most
+            }
+        }
+    }
+
+    fn watch(&mut self, at: Timestamp) {
+        let over: Vec<bool> = self
+            .thresholds
+            .values()
+            .map(|one| self.is_over(one.threshold, at))
+            .collect();
+        for (watched, crossed) in self.thresholds.values_mut().zip(over) {
+            watched.crossed = crossed;
+        }
+    }
 }
 
 /// Whether every transaction is balanced, and nothing would be taken from where it is not.
 fn fits(account: &Account, fate: Option<&Fate>, posted: &Posted) -> bool {
     let names_what_is_there = match &posted.change {
-        Change::Granted { grant, .. } => !account.grants.contains_key(grant),
+        Change::Recurs { grant, .. } => !account.recurring.contains_key(grant),
         Change::Reserved { hold, .. } => !account.holds.contains_key(hold) && fate.is_none(),
-        Change::Voided { grant } => account.grants.contains_key(grant),
+        Change::Voided { grant } => {
+            account.grants.contains_key(grant) || account.recurring.contains_key(grant)
+        }
         Change::Extended { hold, .. }
         | Change::Settled { hold, .. }
         | Change::Released { hold } => account.holds.contains_key(hold),
-        Change::LimitsSet(_) | Change::Charged(_) | Change::Moved => true,
+        Change::Granted { .. }
+        | Change::LimitsSet(_)
+        | Change::ZoneSet(_)
+        | Change::ThresholdsSet(_)
+        | Change::Charged(_)
+        | Change::Moved => true,
     };
-    if !names_what_is_there || !posted.transactions.iter().all(Transaction::is_balanced) {
+    let opens = |id: &GrantId| posted.opened.iter().any(|one| one.grant == *id);
+    let is_new = |one: &Opened| !account.grants.contains_key(&one.grant);
+    if !names_what_is_there
+        || !posted.opened.iter().all(is_new)
+        || !posted.transactions.iter().all(Transaction::is_balanced)
+    {
         return false;
     }
     let mut moved: BTreeMap<Ledger, i128> = BTreeMap::new();
@@ -321,10 +411,7 @@ fn fits(account: &Account, fate: Option<&Fate>, posted: &Posted) -> bool {
     }
     moved.into_iter().all(|(ledger, moved)| {
         let is_known = match ledger {
-            Ledger::Grant(id) => {
-                account.grants.contains_key(&id)
-                    || matches!(&posted.change, Change::Granted { grant, .. } if *grant == id)
-            }
+            Ledger::Grant(id) => account.grants.contains_key(&id) || opens(&id),
             Ledger::Held(id) => {
                 account.holds.contains_key(&id)
                     || matches!(&posted.change, Change::Reserved { hold, .. } if *hold == id)

@@ -1,16 +1,19 @@
 //! What becomes of a command.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use super::account::{grants_of, micros, negated};
+use super::account::{crossing, grants_of, micros, negated};
 use super::draw::{Reach, draw, given_back, rest_of, taken};
-use super::lapse::{credit, lapse, release};
+use super::lapse::{Lapsed, credit, lapse, release};
 use super::{
     Account, Change, Command, DRAWS_MAX, EntryKind, Fate, GRANTS_MAX, GrantKind, GrantTerms,
-    HOLDS_MAX, Hold, Ledger, Limits, Posted, Posting, Spender, Transaction,
+    HOLDS_MAX, Hold, Ledger, Limits, Opened, Posted, Posting, RECURRING_MAX, Recurrence, Spender,
+    THRESHOLDS_MAX, Threshold, Transaction,
 };
+use crate::calendar::Period;
 use crate::decision::{Rejection, RejectionKind};
-use crate::ids::{GrantId, HoldId, RecordId};
+use crate::ids::{GrantId, HoldId, Name, RecordId};
 use crate::money::Credits;
 use crate::time::Timestamp;
 
@@ -36,26 +39,53 @@ pub fn decide(
 ) -> Result<Posted, Rejection> {
     let lapsed = lapse(account, moment.at);
     let mut now = Cow::Borrowed(account);
-    for transaction in &lapsed {
-        now.to_mut().post(transaction);
+    if !lapsed.is_empty() {
+        now.to_mut().pass(&lapsed);
     }
     let deciding = Deciding {
         account: &now,
         moment,
     };
-    let (moved, change) = deciding.decide(fate, command)?;
+    let moved = deciding.decide(fate, command)?;
+    let Lapsed {
+        mut opened,
+        mut transactions,
+    } = lapsed;
+    opened.extend(moved.opened);
+    transactions.extend(moved.transactions);
     let posted = Posted {
-        transactions: lapsed.into_iter().chain(moved).collect(),
-        change,
+        opened,
+        transactions,
+        change: moved.change,
+        crossed: Vec::new(),
     };
-    if overflows(account, &posted) {
+    if overflows(account, &posted, moment.at) {
         let message = "the account would hold more than can be counted";
         return Err(precondition("OVERFLOW", message));
     }
-    Ok(posted)
+    Ok(crossing(account, posted, moment.at))
 }
 
-type Moved = (Vec<Transaction>, Change);
+/// What a command does.
+struct Moved {
+    opened: Option<Opened>,
+    transactions: Vec<Transaction>,
+    change: Change,
+}
+
+impl Moved {
+    fn by(transactions: impl IntoIterator<Item = Transaction>, change: Change) -> Self {
+        Self {
+            opened: None,
+            transactions: transactions.into_iter().collect(),
+            change,
+        }
+    }
+
+    fn nothing(change: Change) -> Self {
+        Self::by(None, change)
+    }
+}
 
 struct Deciding<'a> {
     account: &'a Account,
@@ -66,6 +96,7 @@ impl Deciding<'_> {
     fn decide(&self, fate: Option<&Fate>, command: &Command) -> Result<Moved, Rejection> {
         match command {
             Command::Grant(terms) => self.grant(terms),
+            Command::GrantRecurring(terms) => self.recur(terms),
             Command::Void { grant } => self.void(*grant),
             Command::Adjust { amount } => self.adjust(*amount),
             Command::Refund { amount } => self.refund(*amount),
@@ -80,12 +111,11 @@ impl Deciding<'_> {
             Command::Release { hold } => {
                 self.open(fate, *hold)?;
                 let moved = release(self.account, *hold, self.moment.at);
-                Ok((
-                    moved.into_iter().collect(),
-                    Change::Released { hold: *hold },
-                ))
+                Ok(Moved::by(moved, Change::Released { hold: *hold }))
             }
             Command::SetLimits(limits) => set_limits(*limits),
+            Command::SetZone(zone) => Ok(Moved::nothing(Change::ZoneSet(*zone))),
+            Command::SetThresholds(thresholds) => set_thresholds(thresholds),
         }
     }
 
@@ -98,8 +128,7 @@ impl Deciding<'_> {
             .expires_at
             .is_some_and(|expires| expires <= terms.effective_at)
         {
-            let message = "the grant would expire before it takes effect; let it expire later";
-            return Err(invalid("EXPIRES_TOO_EARLY", message));
+            return Err(expires_too_early());
         }
         if self.account.grants.len() >= GRANTS_MAX {
             let message = format!(
@@ -108,17 +137,47 @@ impl Deciding<'_> {
             return Err(precondition("TOO_MANY_GRANTS", message));
         }
         let grant = GrantId::new(self.moment.command.as_uuid());
-        let mut opened = self.account.clone();
-        opened.open_grant(grant, &terms);
-        let begins = terms.effective_at <= self.moment.at;
-        let credited = begins
-            .then(|| credit(&opened, grant, self.moment.at))
-            .flatten();
-        let change = Change::Granted { grant, terms };
-        Ok((credited.into_iter().collect(), change))
+        let opened = Opened {
+            grant,
+            terms,
+            of: None,
+        };
+        let mut now = self.account.clone();
+        now.open(&opened);
+        let at = self.moment.at;
+        let begins = opened.terms.effective_at <= at;
+        let credited = begins.then(|| credit(&now, grant, at)).flatten();
+        Ok(Moved {
+            opened: Some(opened),
+            ..Moved::by(credited, Change::Granted { grant })
+        })
+    }
+
+    /// The first time comes by itself, like all others; only never before it was asked for.
+    fn recur(&self, terms: &Recurrence) -> Result<Moved, Rejection> {
+        positive(terms.amount)?;
+        let mut terms = terms.clone();
+        terms.first_at = terms.first_at.max(self.moment.at);
+        if matches!(terms.every, Period::Days(0) | Period::Months(0)) {
+            return Err(invalid("PERIOD_EMPTY", "a period takes at least a day"));
+        }
+        if terms.until.is_some_and(|until| until <= terms.first_at) {
+            return Err(expires_too_early());
+        }
+        if self.account.recurring.len() >= RECURRING_MAX {
+            let message = format!(
+                "the account has {RECURRING_MAX} recurring grants, as many as may be; void one first"
+            );
+            return Err(precondition("TOO_MANY_GRANTS", message));
+        }
+        let grant = GrantId::new(self.moment.command.as_uuid());
+        Ok(Moved::nothing(Change::Recurs { grant, terms }))
     }
 
     fn void(&self, id: GrantId) -> Result<Moved, Rejection> {
+        if self.account.recurring.contains_key(&id) {
+            return Ok(Moved::nothing(Change::Voided { grant: id }));
+        }
         let Some(grant) = self.account.grants.get(&id).filter(|grant| !grant.voided) else {
             let message = "there is no such grant, or nothing is left of it";
             return Err(Rejection::new(
@@ -142,7 +201,7 @@ impl Deciding<'_> {
                 },
             ],
         });
-        Ok((moved.into_iter().collect(), Change::Voided { grant: id }))
+        Ok(Moved::by(moved, Change::Voided { grant: id }))
     }
 
     fn adjust(&self, amount: Credits) -> Result<Moved, Rejection> {
@@ -163,7 +222,7 @@ impl Deciding<'_> {
             at,
             postings: std::iter::once(issued).chain(taken(&draws)).collect(),
         };
-        Ok((vec![moved], Change::Moved))
+        Ok(Moved::by([moved], Change::Moved))
     }
 
     /// What was spent comes back, as a grant of its own.
@@ -174,13 +233,17 @@ impl Deciding<'_> {
             let message = format!("{spent} credits were spent, less than {amount}: refund less");
             return Err(precondition("MORE_THAN_SPENT", message));
         }
-        let (mut moved, change) = self.grant(&self.terms(amount, GrantKind::Refund))?;
-        for posting in moved.iter_mut().flat_map(|one| &mut one.postings) {
+        let mut moved = self.grant(&self.terms(amount, GrantKind::Refund))?;
+        let legs = moved
+            .transactions
+            .iter_mut()
+            .flat_map(|one| &mut one.postings);
+        for posting in legs {
             if posting.ledger == Ledger::Issued {
                 posting.ledger = Ledger::Spent;
             }
         }
-        Ok((moved, change))
+        Ok(moved)
     }
 
     fn write_off(&self, amount: Credits) -> Result<Moved, Rejection> {
@@ -207,7 +270,7 @@ impl Deciding<'_> {
                 .map(|(ledger, amount)| Posting { ledger, amount })
                 .collect(),
         };
-        Ok((vec![moved], Change::Moved))
+        Ok(Moved::by([moved], Change::Moved))
     }
 
     fn reserve(
@@ -246,7 +309,7 @@ impl Deciding<'_> {
             expires_at,
             spender: spender.clone(),
         };
-        Ok((vec![moved], Change::Reserved { hold, terms }))
+        Ok(Moved::by([moved], Change::Reserved { hold, terms }))
     }
 
     fn extend(
@@ -259,7 +322,7 @@ impl Deciding<'_> {
         if expires_at <= self.moment.at {
             return Err(expires_in_the_past());
         }
-        Ok((Vec::new(), Change::Extended { hold, expires_at }))
+        Ok(Moved::nothing(Change::Extended { hold, expires_at }))
     }
 
     /// Spends what was held, first drawn first, and gives the rest back; what it took beyond is
@@ -308,7 +371,7 @@ impl Deciding<'_> {
             amount,
             spender: hold.spender.clone(),
         };
-        Ok((moved, change))
+        Ok(Moved::by(moved, change))
     }
 
     fn open(&self, fate: Option<&Fate>, id: HoldId) -> Result<&Hold, Rejection> {
@@ -334,7 +397,7 @@ impl Deciding<'_> {
             ..
         } = self.account.limits;
         let mut spending = self.account.spending.clone();
-        spending.turn(self.moment.at);
+        spending.turn(self.moment.at, self.account.zone);
         let held = |is_his: &dyn Fn(&Spender) -> bool| -> i128 {
             let holds = self.account.holds.values();
             let his = holds.filter(|hold| is_his(&hold.spender));
@@ -394,11 +457,19 @@ fn set_limits(limits: Limits) -> Result<Moved, Rejection> {
     if all.any(Credits::is_negative) {
         return Err(invalid("AMOUNT_NEGATIVE", "a limit must not be below zero"));
     }
-    Ok((Vec::new(), Change::LimitsSet(limits)))
+    Ok(Moved::nothing(Change::LimitsSet(limits)))
+}
+
+fn set_thresholds(thresholds: &BTreeMap<Name, Threshold>) -> Result<Moved, Rejection> {
+    if thresholds.len() > THRESHOLDS_MAX {
+        let message = format!("an account has at most {THRESHOLDS_MAX} thresholds");
+        return Err(invalid("TOO_MANY_THRESHOLDS", message));
+    }
+    Ok(Moved::nothing(Change::ThresholdsSet(thresholds.clone())))
 }
 
 /// Whether something would be more than can be counted: everything is made of what was issued.
-fn overflows(account: &Account, posted: &Posted) -> bool {
+fn overflows(account: &Account, posted: &Posted, at: Timestamp) -> bool {
     let of = |ledger: Ledger| -> i128 {
         let legs = posted.transactions.iter().flat_map(|one| &one.postings);
         let legs = legs.filter(|one| one.ledger == ledger);
@@ -407,17 +478,11 @@ fn overflows(account: &Account, posted: &Posted) -> bool {
     let countable = |ledger| i64::try_from(of(ledger).unsigned_abs()).is_ok();
     let to_come = account.grants.values().filter(|grant| !grant.credited);
     let to_come: i128 = to_come.map(|grant| micros(grant.terms.amount)).sum();
-    let new = match &posted.change {
-        Change::Granted { terms, .. } => micros(terms.amount),
-        Change::Voided { .. }
-        | Change::Reserved { .. }
-        | Change::Extended { .. }
-        | Change::Settled { .. }
-        | Change::Released { .. }
-        | Change::LimitsSet(_)
-        | Change::Charged(_)
-        | Change::Moved => 0,
-    };
+    let new = posted
+        .opened
+        .iter()
+        .filter(|one| one.terms.effective_at > at);
+    let new: i128 = new.map(|one| micros(one.terms.amount)).sum();
     let issued = of(Ledger::Issued).abs() + to_come + new;
     i64::try_from(issued).is_err() || ![Ledger::Spent, Ledger::Unpaid].into_iter().all(countable)
 }
@@ -427,6 +492,11 @@ fn positive(amount: Credits) -> Result<(), Rejection> {
         return Ok(());
     }
     Err(invalid("AMOUNT_NOT_POSITIVE", "amount must be above zero"))
+}
+
+fn expires_too_early() -> Rejection {
+    let message = "the grant would expire before it takes effect; let it expire later";
+    invalid("EXPIRES_TOO_EARLY", message)
 }
 
 fn expires_in_the_past() -> Rejection {

@@ -1,9 +1,9 @@
 //! Where credits are taken from, and where they go back to.
 
-use super::account::{micros, negated};
+use super::account::{crossing, micros, negated};
 use super::{
-    Account, Change, Charge, Draw, EntryKind, Grant, Ledger, Posted, Posting, Source, Transaction,
-    lapse,
+    Account, Change, Charge, Draw, EntryKind, Grant, Lapsed, Ledger, Posted, Posting, Source,
+    Transaction, lapse,
 };
 use crate::ids::GrantId;
 use crate::money::{Credits, Overflow};
@@ -112,11 +112,13 @@ pub(super) fn rest_of(draws: &[Draw], amount: Credits) -> Vec<Draw> {
 /// # Errors
 /// [`Overflow`], when more would be spent than can be counted.
 pub fn charge(account: &Account, charges: Vec<Charge>, at: Timestamp) -> Result<Posted, Overflow> {
-    let mut transactions = lapse(account, at);
+    let lapsed = lapse(account, at);
     let mut scratch = account.clone();
-    for transaction in &transactions {
-        scratch.post(transaction);
-    }
+    scratch.pass(&lapsed);
+    let Lapsed {
+        opened,
+        mut transactions,
+    } = lapsed;
     for charge in &charges {
         if !charge.amount.is_positive() {
             continue;
@@ -138,8 +140,11 @@ pub fn charge(account: &Account, charges: Vec<Charge>, at: Timestamp) -> Result<
         scratch.post(&transaction);
         transactions.push(transaction);
     }
-    Ok(Posted {
+    let posted = Posted {
+        opened,
         transactions,
         change: Change::Charged(charges),
-    })
+        crossed: Vec::new(),
+    };
+    Ok(crossing(account, posted, at))
 }

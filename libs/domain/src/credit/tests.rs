@@ -10,6 +10,7 @@ use crate::ids::RecordId;
 
 mod failures;
 mod properties;
+mod recurring;
 mod refusals;
 
 pub(super) fn micros(amount: i64) -> Credits {
@@ -141,9 +142,7 @@ impl Story {
     /// The account as it is at a moment.
     pub(super) fn seen(&self, at: Timestamp) -> Account {
         let mut account = self.account.clone();
-        for transaction in lapse(&self.account, at) {
-            account.post(&transaction);
-        }
+        account.pass(&lapse(&self.account, at));
         account
     }
 

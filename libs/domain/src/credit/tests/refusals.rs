@@ -2,6 +2,17 @@
 
 use super::*;
 
+fn daily(amount: i64, until: Option<i64>) -> Command {
+    Command::GrantRecurring(recurring::daily(amount, 0, until))
+}
+
+fn never() -> Command {
+    Command::GrantRecurring(Recurrence {
+        every: Period::Months(0),
+        ..recurring::daily(1, 0, None)
+    })
+}
+
 fn reserve_for(agent: &str, amount: i64) -> Command {
     Command::Reserve {
         amount: micros(amount),
@@ -47,6 +58,9 @@ fn amounts_and_times_must_make_sense() {
         (reserve(11, 9), "INSUFFICIENT_CREDITS"),
         (reserve(i64::MAX, 9), "INSUFFICIENT_CREDITS"),
         (overdraft(-1), "AMOUNT_NEGATIVE"),
+        (daily(0, None), "AMOUNT_NOT_POSITIVE"),
+        (daily(1, Some(0)), "EXPIRES_TOO_EARLY"),
+        (never(), "PERIOD_EMPTY"),
         (Command::Void { grant: grant_id(9) }, "GRANT_NOT_FOUND"),
     ] {
         assert_eq!(story.refuses(1, 2, &command), reason, "{command:?}");
