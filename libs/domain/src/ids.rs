@@ -152,6 +152,13 @@ text_id! {
     Name,
 }
 
+impl Name {
+    /// A word of ours, which a test holds to be a name.
+    pub(crate) fn of_word(word: &'static str) -> Self {
+        Self(word.into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
