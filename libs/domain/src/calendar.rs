@@ -74,6 +74,13 @@ impl Zone {
     }
 }
 
+impl Month {
+    /// So many months before it.
+    pub const fn before(self, months: i32) -> Self {
+        Self(self.0.saturating_sub(months))
+    }
+}
+
 impl Period {
     /// The moment `count` periods behind `first`, by the clocks of a zone; counted from `first` each
     /// time, so that the 31st is the 31st again after a shorter month. `None`: beyond all calendars.

@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::{Day, Month, Period, Zone};
-use crate::ids::{AgentId, GrantId, HoldId, Name, RunId};
+use crate::ids::{AgentId, GrantId, HoldId, Name, RecordId, RunId};
 use crate::money::Credits;
 use crate::scope::worded;
 use crate::time::Timestamp;
 
 mod account;
+mod charge;
 mod decide;
 mod draw;
 mod lapse;
@@ -23,8 +24,8 @@ mod lapse;
 mod tests;
 
 pub use account::{Balances, evolve};
+pub use charge::{Prices, charge};
 pub use decide::{Moment, decide};
-pub use draw::charge;
 pub use lapse::{Lapsed, lapse, next_lapse};
 
 /// Most grants that an account has at once, those to come included.
@@ -33,9 +34,11 @@ pub const GRANTS_MAX: usize = 1_000;
 pub const RECURRING_MAX: usize = 32;
 /// Most thresholds of an account.
 pub const THRESHOLDS_MAX: usize = 32;
+/// For how many months, the current one included, units are counted. What is older begins anew.
+pub const MONTHS_COUNTED: i32 = 14;
 /// Most holds that are open at once: what lapses together must fit into one decision.
 pub const HOLDS_MAX: usize = 4_096;
-/// From how many grants one hold or charge draws at most.
+/// From how many grants one hold draws at most.
 pub const DRAWS_MAX: usize = 64;
 
 worded! {
@@ -230,6 +233,8 @@ pub struct Account {
     pub zone: Zone,
     pub limits: Limits,
     pub spending: Spending,
+    /// Units that each rule of the prices has counted, by month.
+    pub used: BTreeMap<Month, BTreeMap<Name, u64>>,
     pub thresholds: BTreeMap<Name, Watched>,
 }
 
@@ -297,13 +302,48 @@ impl Command {
     }
 }
 
-/// One use of something, priced.
+/// Something that was used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Charge {
-    pub amount: Credits,
+pub struct Usage {
+    /// The record that says so.
+    pub source: RecordId,
+    pub meter: Name,
+    pub quantity: u64,
+    pub dimensions: BTreeMap<Name, String>,
     pub spender: Spender,
-    /// When it was used: grants that came later do not pay for it.
+    /// Grants that came later do not pay for it.
     pub used_at: Timestamp,
+}
+
+/// What a usage was charged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub source: RecordId,
+    pub meter: Name,
+    pub quantity: u64,
+    pub spender: Spender,
+    pub used_at: Timestamp,
+    pub pricing: Pricing,
+    pub amount: Credits,
+    /// Its month was over when it was charged.
+    pub late: bool,
+}
+
+/// How a usage came to its amount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pricing {
+    By {
+        /// Of the price list.
+        version: u64,
+        rule: Name,
+        /// Units that the month includes, and the others.
+        free: u64,
+        billable: u64,
+    },
+    /// No price was in force for it. It is charged nothing, and shown.
+    Unpriced,
+    /// It would cost more than can be counted. It is charged nothing, and shown.
+    Overflow,
 }
 
 /// A decision: all that has moved since the one before, and what else has changed.
@@ -349,7 +389,7 @@ pub enum Change {
     LimitsSet(Limits),
     ZoneSet(Zone),
     ThresholdsSet(BTreeMap<Name, Threshold>),
-    Charged(Vec<Charge>),
+    Charged(Vec<Line>),
     /// Nothing but balances.
     Moved,
 }

@@ -348,9 +348,10 @@ impl Account {
                 });
                 self.thresholds = all.collect();
             }
-            Change::Charged(charges) => {
-                for charge in charges {
-                    self.spend(&charge.spender, charge.amount, at);
+            Change::Charged(lines) => {
+                for line in lines {
+                    self.count(line, at);
+                    self.spend(&line.spender, line.amount, at);
                 }
             }
         }

@@ -1,12 +1,9 @@
 //! Where credits are taken from, and where they go back to.
 
-use super::account::{crossing, micros, negated};
-use super::{
-    Account, Change, Charge, Draw, EntryKind, Grant, Lapsed, Ledger, Posted, Posting, Source,
-    Transaction, lapse,
-};
+use super::account::negated;
+use super::{Account, Draw, Grant, Ledger, Posting, Source};
 use crate::ids::GrantId;
-use crate::money::{Credits, Overflow};
+use crate::money::Credits;
 use crate::time::Timestamp;
 
 /// How far one may go for credits.
@@ -105,46 +102,4 @@ pub(super) fn rest_of(draws: &[Draw], amount: Credits) -> Vec<Draw> {
         }
     });
     rest.filter(|draw| draw.amount.is_positive()).collect()
-}
-
-/// Charges for what was used, whatever there is: grants pay, then the overdraft, then debt.
-///
-/// # Errors
-/// [`Overflow`], when more would be spent than can be counted.
-pub fn charge(account: &Account, charges: Vec<Charge>, at: Timestamp) -> Result<Posted, Overflow> {
-    let lapsed = lapse(account, at);
-    let mut scratch = account.clone();
-    scratch.pass(&lapsed);
-    let Lapsed {
-        opened,
-        mut transactions,
-    } = lapsed;
-    for charge in &charges {
-        if !charge.amount.is_positive() {
-            continue;
-        }
-        // What is owed must stay countable as well as what is spent.
-        let whole = micros(scratch.balances.spent) + micros(charge.amount);
-        i64::try_from(whole).map_err(|_| Overflow)?;
-        let draws = draw(&scratch, charge.amount, charge.used_at, Reach::Unpaid);
-        let draws = draws.ok_or(Overflow)?;
-        let spent = Posting {
-            ledger: Ledger::Spent,
-            amount: charge.amount,
-        };
-        let transaction = Transaction {
-            kind: EntryKind::Debit,
-            at,
-            postings: std::iter::once(spent).chain(taken(&draws)).collect(),
-        };
-        scratch.post(&transaction);
-        transactions.push(transaction);
-    }
-    let posted = Posted {
-        opened,
-        transactions,
-        change: Change::Charged(charges),
-        crossed: Vec::new(),
-    };
-    Ok(crossing(account, posted, at))
 }

@@ -1,13 +1,19 @@
 //! Accounts from outside: a story of commands, each known failure of billing by name, and what holds
 //! for every story.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use uuid::Uuid;
 
 use super::*;
 use crate::decision::Rejection;
-use crate::ids::RecordId;
+use crate::ids::PrincipalId;
+use crate::price::{Meter, PriceList, PriceSet, Rule, Tier};
+use crate::scope::{Actor, PrincipalKind, Role};
 
+mod charging;
 mod failures;
 mod properties;
 mod recurring;
@@ -75,6 +81,51 @@ pub(super) fn overdraft(amount: i64) -> Command {
     })
 }
 
+pub(super) fn usage(used: i64, quantity: u64) -> Usage {
+    Usage {
+        source: id(1),
+        meter: Meter::Messages.into(),
+        quantity,
+        dimensions: BTreeMap::new(),
+        spender: Spender::default(),
+        used_at: at(used),
+    }
+}
+
+pub(super) fn list(version: u64, rules: Vec<Rule>) -> PriceSet {
+    let by = Actor {
+        principal: PrincipalId::new(Uuid::from_u128(1)),
+        kind: PrincipalKind::User,
+        role: Role::Admin,
+    };
+    PriceSet::compile(Arc::new(PriceList {
+        version,
+        effective_at: at(0),
+        recorded: crate::policy::Change { at: at(0), by },
+        rules,
+        meters: BTreeSet::new(),
+    }))
+}
+
+pub(super) fn rule(id: &str, price: i64) -> Rule {
+    Rule {
+        id: id.parse().unwrap(),
+        meter: Meter::Messages.into(),
+        dimensions: BTreeMap::new(),
+        unit: 1,
+        included: 0,
+        tiers: vec![Tier {
+            up_to: None,
+            price: micros(price),
+        }],
+        minimum: Credits::ZERO,
+    }
+}
+
+fn a_micro_a_message() -> PriceSet {
+    list(1, vec![rule("messages", 1)])
+}
+
 /// An account, and every decision that made it what it is.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Story {
@@ -115,14 +166,14 @@ impl Story {
         refused.reason.into_owned()
     }
 
-    /// Charges what was used at one second, at another.
-    pub(super) fn charge(&mut self, used: i64, second: i64, amount: i64) -> &Posted {
-        let charges = vec![Charge {
-            amount: micros(amount),
-            spender: Spender::default(),
-            used_at: at(used),
-        }];
-        let posted = charge(&self.account, charges, at(second)).unwrap();
+    /// Charges what was used at one second, at another: a micro a unit.
+    pub(super) fn charge(&mut self, used: i64, second: i64, quantity: u64) -> &Posted {
+        self.charge_all(second, &[usage(used, quantity)])
+    }
+
+    pub(super) fn charge_all(&mut self, second: i64, usages: &[Usage]) -> &Posted {
+        let set = a_micro_a_message();
+        let posted = charge(&self.account, &|_| Some(&set), usages, at(second));
         self.take_in(at(second), None, posted)
     }
 

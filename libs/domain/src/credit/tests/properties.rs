@@ -9,7 +9,7 @@ use super::*;
 #[derive(Clone, Debug)]
 enum Step {
     Ask(Command),
-    Charge { used_ago: i64, amounts: Vec<i64> },
+    Charge { used_ago: i64, amounts: Vec<u64> },
 }
 
 fn any_terms() -> impl Strategy<Value = GrantTerms> {
@@ -69,7 +69,7 @@ fn any_step() -> impl Strategy<Value = Step> {
             let low = Threshold::AvailableBelow(micros(below));
             Step::Ask(Command::SetThresholds([("low".parse().unwrap(), low)].into()))
         }),
-        4 => (0..20_i64, prop::collection::vec(0..15_i64, 1..4))
+        4 => (0..20_i64, prop::collection::vec(0..15_u64, 1..4))
             .prop_map(|(used_ago, amounts)| Step::Charge { used_ago, amounts }),
     ]
 }
@@ -82,13 +82,9 @@ fn tell(steps: &[(i64, Step)]) -> Story {
         match step {
             Step::Ask(command) => drop(story.ask(second, number as u128, command)),
             Step::Charge { used_ago, amounts } => {
-                let charges = amounts.iter().map(|amount| Charge {
-                    amount: micros(*amount),
-                    spender: Spender::default(),
-                    used_at: at(second - used_ago),
-                });
-                let posted = charge(&story.account, charges.collect(), at(second)).unwrap();
-                story.take_in(at(second), None, posted);
+                let used = second - used_ago;
+                let usages: Vec<Usage> = amounts.iter().map(|one| usage(used, *one)).collect();
+                story.charge_all(second, &usages);
             }
         }
         assert_sound(&story, second);
@@ -179,22 +175,16 @@ proptest! {
     #[test]
     fn charges_cost_the_same_one_by_one_and_in_bulk(
         steps in prop::collection::vec((any_pause(), any_step()), 0..20),
-        amounts in prop::collection::vec(0..15_i64, 1..10),
+        amounts in prop::collection::vec(0..15_u64, 1..10),
     ) {
         let story = tell(&steps);
         let last = story.posted.last().map_or_else(|| at(0), |(at, _, _)| *at);
-        let charge_of = |amount: &i64| Charge {
-            amount: micros(*amount),
-            spender: Spender::default(),
-            used_at: last,
-        };
-        let mut bulk = story.clone();
-        let posted = charge(&bulk.account, amounts.iter().map(charge_of).collect(), last).unwrap();
-        bulk.take_in(last, None, posted);
-        let mut single = story;
-        for amount in &amounts {
-            let posted = charge(&single.account, vec![charge_of(amount)], last).unwrap();
-            single.take_in(last, None, posted);
+        let second = (last - at(0)).num_seconds();
+        let usages: Vec<Usage> = amounts.iter().map(|one| usage(second, *one)).collect();
+        let (mut bulk, mut single) = (story.clone(), story);
+        bulk.charge_all(second, &usages);
+        for one in &usages {
+            single.charge_all(second, std::slice::from_ref(one));
         }
         prop_assert_eq!(bulk.account, single.account);
     }
