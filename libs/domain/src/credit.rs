@@ -20,6 +20,7 @@ mod charge;
 mod decide;
 mod draw;
 mod lapse;
+mod limits;
 #[cfg(test)]
 mod tests;
 

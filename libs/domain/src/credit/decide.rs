@@ -1,19 +1,19 @@
 //! What becomes of a command.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use super::account::{crossing, grants_of, micros, negated};
 use super::draw::{Reach, draw, given_back, rest_of, taken};
+use super::limits::{check_limits, check_thresholds, within};
 use super::lapse::{Lapsed, credit, lapse, release};
 use super::{
     Account, Change, Command, DRAWS_MAX, EntryKind, Fate, GRANTS_MAX, GrantKind, GrantTerms,
-    HOLDS_MAX, Hold, Ledger, Limits, Opened, Posted, Posting, RECURRING_MAX, Recurrence, Spender,
-    THRESHOLDS_MAX, Threshold, Transaction,
+    HOLDS_MAX, Hold, Ledger, Opened, Posted, Posting, RECURRING_MAX, Recurrence, Spender,
+    Transaction,
 };
 use crate::calendar::Period;
 use crate::decision::{Rejection, RejectionKind};
-use crate::ids::{GrantId, HoldId, Name, RecordId};
+use crate::ids::{GrantId, HoldId, RecordId};
 use crate::money::Credits;
 use crate::time::Timestamp;
 
@@ -113,9 +113,15 @@ impl Deciding<'_> {
                 let moved = release(self.account, *hold, self.moment.at);
                 Ok(Moved::by(moved, Change::Released { hold: *hold }))
             }
-            Command::SetLimits(limits) => set_limits(*limits),
+            Command::SetLimits(limits) => {
+                check_limits(limits)?;
+                Ok(Moved::nothing(Change::LimitsSet(*limits)))
+            }
             Command::SetZone(zone) => Ok(Moved::nothing(Change::ZoneSet(*zone))),
-            Command::SetThresholds(thresholds) => set_thresholds(thresholds),
+            Command::SetThresholds(thresholds) => {
+                check_thresholds(thresholds)?;
+                Ok(Moved::nothing(Change::ThresholdsSet(thresholds.clone())))
+            }
         }
     }
 
@@ -284,7 +290,7 @@ impl Deciding<'_> {
         if expires_at <= at {
             return Err(expires_in_the_past());
         }
-        self.within_limits(amount, spender)?;
+        within(self.account, amount, spender, at)?;
         let draws = draw(self.account, amount, at, Reach::Overdraft);
         let draws = draws.ok_or_else(|| self.insufficient(amount))?;
         if self.account.holds.len() >= HOLDS_MAX || grants_of(&draws).len() > DRAWS_MAX {
@@ -387,50 +393,6 @@ impl Deciding<'_> {
         })
     }
 
-    /// What is spent and held already counts.
-    fn within_limits(&self, amount: Credits, spender: &Spender) -> Result<(), Rejection> {
-        let Limits {
-            day,
-            month,
-            agent,
-            run,
-            ..
-        } = self.account.limits;
-        let mut spending = self.account.spending.clone();
-        spending.turn(self.moment.at, self.account.zone);
-        let held = |is_his: &dyn Fn(&Spender) -> bool| -> i128 {
-            let holds = self.account.holds.values();
-            let his = holds.filter(|hold| is_his(&hold.spender));
-            his.map(|hold| micros(hold.amount)).sum()
-        };
-        let of_agent = spender.agent.as_ref().map(|id| {
-            let spent = spending.of_agents.get(id).copied().unwrap_or_default();
-            (spent, held(&|one| one.agent.as_ref() == Some(id)))
-        });
-        let of_run = spender.run.as_ref().map(|id| {
-            let spent = spending.of_runs.get(id).copied().unwrap_or_default();
-            (spent, held(&|one| one.run.as_ref() == Some(id)))
-        });
-        let all = held(&|_| true);
-        for (what, limit, used) in [
-            ("a day", day, Some((spending.of_day, all))),
-            ("a month", month, Some((spending.of_month, all))),
-            ("an agent", agent, of_agent),
-            ("a run", run, of_run),
-        ] {
-            let (Some(limit), Some((spent, held))) = (limit, used) else {
-                continue;
-            };
-            if micros(spent) + held + micros(amount) > micros(limit) {
-                let message = format!(
-                    "{what} may spend {limit} credits; {spent} are spent, and some may be held"
-                );
-                return Err(precondition("SPEND_LIMIT", message));
-            }
-        }
-        Ok(())
-    }
-
     fn terms(&self, amount: Credits, kind: GrantKind) -> GrantTerms {
         GrantTerms {
             amount,
@@ -449,23 +411,6 @@ impl Deciding<'_> {
         );
         precondition("INSUFFICIENT_CREDITS", message)
     }
-}
-
-fn set_limits(limits: Limits) -> Result<Moved, Rejection> {
-    let parts = [limits.day, limits.month, limits.agent, limits.run];
-    let mut all = parts.into_iter().flatten().chain([limits.overdraft]);
-    if all.any(Credits::is_negative) {
-        return Err(invalid("AMOUNT_NEGATIVE", "a limit must not be below zero"));
-    }
-    Ok(Moved::nothing(Change::LimitsSet(limits)))
-}
-
-fn set_thresholds(thresholds: &BTreeMap<Name, Threshold>) -> Result<Moved, Rejection> {
-    if thresholds.len() > THRESHOLDS_MAX {
-        let message = format!("an account has at most {THRESHOLDS_MAX} thresholds");
-        return Err(invalid("TOO_MANY_THRESHOLDS", message));
-    }
-    Ok(Moved::nothing(Change::ThresholdsSet(thresholds.clone())))
 }
 
 /// Whether something would be more than can be counted: everything is made of what was issued.
@@ -487,7 +432,7 @@ fn overflows(account: &Account, posted: &Posted, at: Timestamp) -> bool {
     i64::try_from(issued).is_err() || ![Ledger::Spent, Ledger::Unpaid].into_iter().all(countable)
 }
 
-fn positive(amount: Credits) -> Result<(), Rejection> {
+pub(super) fn positive(amount: Credits) -> Result<(), Rejection> {
     if amount.is_positive() {
         return Ok(());
     }
@@ -503,10 +448,10 @@ fn expires_in_the_past() -> Rejection {
     invalid("EXPIRES_TOO_EARLY", "expires_at must lie ahead")
 }
 
-fn invalid(reason: &'static str, message: impl Into<String>) -> Rejection {
+pub(super) fn invalid(reason: &'static str, message: impl Into<String>) -> Rejection {
     Rejection::new(RejectionKind::Invalid, reason, message)
 }
 
-fn precondition(reason: &'static str, message: impl Into<String>) -> Rejection {
+pub(super) fn precondition(reason: &'static str, message: impl Into<String>) -> Rejection {
     Rejection::new(RejectionKind::Precondition, reason, message)
 }
