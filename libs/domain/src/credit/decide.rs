@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::account::{crossing, grants_of, micros, negated};
 use super::draw::{Reach, draw, given_back, rest_of, taken};
-use super::limits::{check_limits, check_thresholds, within};
 use super::lapse::{Lapsed, credit, lapse, release};
+use super::limits::{check_limits, check_thresholds, within};
 use super::{
     Account, Change, Command, DRAWS_MAX, EntryKind, Fate, GRANTS_MAX, GrantKind, GrantTerms,
     HOLDS_MAX, Hold, Ledger, Opened, Posted, Posting, RECURRING_MAX, Recurrence, Spender,

@@ -205,6 +205,8 @@ fn a_decision_that_does_not_fit_is_told_and_taken_if_it_is_later() {
     );
     assert!(!evolve(&mut book, &of(u64::MAX, 300)));
     assert!(!evolve(&mut book, &of(u64::MAX, 300)));
+    let twice = PriceBook::of([of(1, 10).list, of(1, 20).list]);
+    assert_eq!(twice, PriceBook::of([of(1, 10).list]));
 }
 
 /// When a command comes after the one before it, how far ahead it takes effect, and what it follows.
