@@ -122,6 +122,7 @@ const WRAPPERS: &[(&str, &[&str])] = &[
 const DOMAIN_MAY_USE: &[&str] = &[
     "cel",
     "chrono",
+    "chrono-tz",
     "regex",
     "ryu-js",
     "serde",

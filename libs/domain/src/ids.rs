@@ -52,6 +52,10 @@ uuid_id! {
     Incarnation,
     /// A tool call that is held until people decide.
     ApprovalId,
+    /// Credits that were given to an account: the id of the command that gave them.
+    GrantId,
+    /// Credits that are set aside: the id of the command that asked for it.
+    HoldId,
 }
 
 /// Longest id that a caller may choose, in characters.
@@ -146,6 +150,13 @@ text_id! {
     OwnerId,
     /// A name that callers choose and group by: a tool, a meter, a label, a counter, a kind.
     Name,
+}
+
+impl Name {
+    /// A word of ours, which a test holds to be a name.
+    pub(crate) fn of_word(word: &'static str) -> Self {
+        Self(word.into())
+    }
 }
 
 #[cfg(test)]

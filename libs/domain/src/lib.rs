@@ -2,13 +2,16 @@
 //!
 //! For: ids, scope, time, faults, canonical JSON, and one module a family (`run`, `schedule`,
 //! `message`, `policy`) with its facts and its fold; `directory` is facts alone; `audit` is what those say to whoever asks later; `decision` and
-//! `approval` are the rules by which commands are judged.
+//! `approval` are the rules by which commands are judged; `price` is what usage costs and how that is
+//! changed, in the credits of `money`.
 //! Must never: read a clock, make an id, touch a file, a socket or a database, or panic on input.
 //! Nothing here knows of Kafka, Postgres or gRPC.
 #![deny(clippy::float_arithmetic, clippy::wildcard_enum_match_arm)]
 
 pub mod approval;
 pub mod audit;
+pub mod calendar;
+pub mod credit;
 pub mod decision;
 pub mod digest;
 pub mod directory;
@@ -17,7 +20,9 @@ pub mod ids;
 pub mod json;
 pub mod log;
 pub mod message;
+pub mod money;
 pub mod policy;
+pub mod price;
 pub mod run;
 pub mod schedule;
 pub mod scope;

@@ -115,7 +115,7 @@ pub struct Spec {
 }
 
 /// Who changed something, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     pub at: Timestamp,
     pub by: Actor,

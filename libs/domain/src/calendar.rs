@@ -1,0 +1,182 @@
+//! Days and months as people count them where they are.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{
+    Datelike as _, Days, MappedLocalTime, Months, NaiveDateTime, TimeDelta, TimeZone as _,
+};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+/// A time zone by its name in the IANA database, for example `Europe/Berlin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Zone(Tz);
+
+/// No zone of that name is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be the name of a time zone, for example Europe/Berlin")]
+pub struct UnknownZone;
+
+/// A calendar day of a zone, counted from the first day of the year 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Day(i32);
+
+/// A calendar month of a zone, counted from January of the year 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Month(i32);
+
+/// How far apart things are that happen again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Period {
+    Days(u32),
+    Months(u32),
+}
+
+impl Default for Zone {
+    fn default() -> Self {
+        Self(Tz::UTC)
+    }
+}
+
+impl Zone {
+    pub fn day(self, at: Timestamp) -> Day {
+        Day(at.with_timezone(&self.0).num_days_from_ce())
+    }
+
+    pub fn month(self, at: Timestamp) -> Month {
+        let local = at.with_timezone(&self.0);
+        Month(local.year() * 12 + local.month0().cast_signed())
+    }
+
+    /// When clocks there show it: the earlier moment when they show it twice, the first moment after
+    /// when they skip it.
+    fn moment(self, local: NaiveDateTime) -> Option<Timestamp> {
+        /// Clocks are set by quarters of an hour; a date line once moved over a whole day.
+        const STEPS_MAX: u32 = 4 * 25;
+        let mut shown = local;
+        for _ in 0..STEPS_MAX {
+            match self.0.from_local_datetime(&shown) {
+                MappedLocalTime::Single(at) | MappedLocalTime::Ambiguous(at, _) => {
+                    return Some(at.to_utc());
+                }
+                MappedLocalTime::None => {
+                    shown = shown.checked_add_signed(TimeDelta::minutes(15))?;
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Month {
+    /// So many months before it.
+    pub const fn before(self, months: i32) -> Self {
+        Self(self.0.saturating_sub(months))
+    }
+}
+
+impl Period {
+    /// The moment `count` periods behind `first`, by the clocks of a zone; counted from `first` each
+    /// time, so that the 31st is the 31st again after a shorter month. `None`: beyond all calendars.
+    pub fn after(self, first: Timestamp, count: u32, zone: Zone) -> Option<Timestamp> {
+        let local = first.with_timezone(&zone.0).naive_local();
+        let local = match self {
+            Self::Days(days) => {
+                let days = u64::from(days).checked_mul(u64::from(count))?;
+                local.checked_add_days(Days::new(days))?
+            }
+            Self::Months(months) => {
+                local.checked_add_months(Months::new(months.checked_mul(count)?))?
+            }
+        };
+        if count == 0 {
+            return Some(first);
+        }
+        zone.moment(local)
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())
+    }
+}
+
+impl FromStr for Zone {
+    type Err = UnknownZone;
+
+    fn from_str(name: &str) -> Result<Self, UnknownZone> {
+        name.parse().map(Self).map_err(|_| UnknownZone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn months_end_when_they_end() {
+        let zone = "Europe/Berlin".parse().unwrap();
+        let first = at("2026-01-31T11:00:00Z");
+        let months = [1, 2, 3].map(|count| Period::Months(1).after(first, count, zone).unwrap());
+        let expected = [
+            "2026-02-28T11:00:00Z",
+            // Summer has begun: noon is an hour earlier.
+            "2026-03-31T10:00:00Z",
+            "2026-04-30T10:00:00Z",
+        ];
+        assert_eq!(months, expected.map(at));
+    }
+
+    #[test]
+    fn what_clocks_skip_comes_when_they_go_on() {
+        let zone: Zone = "Europe/Berlin".parse().unwrap();
+        // 02:30 on the day before the clocks skip from 02:00 to 03:00.
+        let first = at("2026-03-28T01:30:00Z");
+        let next = Period::Days(1).after(first, 1, zone).unwrap();
+        assert_eq!(next, at("2026-03-29T01:00:00Z"));
+        // 02:30 comes twice when they are set back: the first counts.
+        let first = at("2026-10-24T00:30:00Z");
+        let next = Period::Days(1).after(first, 1, zone).unwrap();
+        assert_eq!(next, at("2026-10-25T00:30:00Z"));
+    }
+
+    #[test]
+    fn days_and_months_are_those_of_the_zone() {
+        let late = at("2026-01-31T23:30:00Z");
+        let (utc, berlin) = (Zone::default(), "Europe/Berlin".parse::<Zone>().unwrap());
+        assert!(utc.day(late) < berlin.day(late) && utc.month(late) < berlin.month(late));
+        assert_eq!(utc.month(late), utc.month(at("2026-01-01T00:00:00Z")));
+        assert_eq!("Mars/Base".parse::<Zone>(), Err(UnknownZone));
+        assert_eq!(berlin.to_string(), "Europe/Berlin");
+    }
+
+    proptest! {
+        #[test]
+        fn the_next_is_never_before_the_last(
+            second in 946_684_800_i64..4_102_444_800,
+            count in 0_u32..500,
+            days in 1_u32..40,
+            zone in prop::sample::select(&chrono_tz::TZ_VARIANTS[..]),
+        ) {
+            let first = Timestamp::from_timestamp(second, 0).unwrap();
+            for period in [Period::Days(days), Period::Months(days)] {
+                let this = period.after(first, count, Zone(zone));
+                let next = period.after(first, count + 1, Zone(zone));
+                prop_assert!(this.is_some() && this <= next, "{this:?} {next:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! The credits of an account: grants, holds, charges, and the entries that explain every balance.
+//!
+//! [`decide`] judges a command and writes down what it moves, to the micro, after all that time alone
+//! has moved since; [`evolve`] moves it. So balances are sums of what was written, whatever later
+//! versions would write. Time is never swept: what has expired by `at` counts as expired at `at`,
+//! whether or not a decision has said so yet ([`lapse`]).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::calendar::{Day, Month, Period, Zone};
+use crate::ids::{AgentId, GrantId, HoldId, Name, RecordId, RunId};
+use crate::money::Credits;
+use crate::scope::worded;
+use crate::time::Timestamp;
+
+mod account;
+mod charge;
+mod decide;
+mod draw;
+mod lapse;
+mod limits;
+#[cfg(test)]
+mod tests;
+
+pub use account::{Balances, evolve};
+pub use charge::{Prices, charge};
+pub use decide::{Moment, decide};
+pub use lapse::{Lapsed, lapse, next_lapse};
+
+/// Most grants that an account has at once, those to come included.
+pub const GRANTS_MAX: usize = 1_000;
+/// Most recurrences that go on at once.
+pub const RECURRING_MAX: usize = 32;
+/// Most thresholds of an account.
+pub const THRESHOLDS_MAX: usize = 32;
+/// For how many months, the current one included, units are counted. What is older begins anew.
+pub const MONTHS_COUNTED: i32 = 14;
+/// Most holds that are open at once: what lapses together must fit into one decision.
+pub const HOLDS_MAX: usize = 4_096;
+/// From how many grants one hold draws at most.
+pub const DRAWS_MAX: usize = 64;
+
+worded! {
+    /// What a grant is. Those that were paid for pay what is owed before anything else.
+    GrantKind { Paid = "paid", Promotional = "promotional", Refund = "refund", Adjustment = "adjustment" }
+}
+
+worded! {
+    /// What a transaction is to those who read the history.
+    EntryKind {
+        Initial = "initial", Credit = "credit", Debit = "debit", Refund = "refund",
+        Expiration = "expiration", Adjustment = "adjustment", WriteOff = "write_off",
+        Hold = "hold", Release = "release",
+    }
+}
+
+/// Where credits lie. What customers have is positive; what they owe, and what was issued to them, is
+/// negative, so that all together are nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Ledger {
+    Issued,
+    Grant(GrantId),
+    Held(HoldId),
+    Spent,
+    Expired,
+    WrittenOff,
+    Overdraft,
+    Unpaid,
+}
+
+/// One leg of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Posting {
+    pub ledger: Ledger,
+    pub amount: Credits,
+}
+
+/// What moves at one moment; its postings sum to zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    pub kind: EntryKind,
+    /// When it counts: an expiry at its own moment, however late it is noticed.
+    pub at: Timestamp,
+    pub postings: Vec<Posting>,
+}
+
+/// A grant as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantTerms {
+    pub amount: Credits,
+    pub kind: GrantKind,
+    /// The lower the sooner it is drawn on.
+    pub priority: i32,
+    pub effective_at: Timestamp,
+    /// `None`: never.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A grant that has anything left, is held from, or is to come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub terms: GrantTerms,
+    /// The how manieth it was: of equals the older is drawn on first.
+    pub ordinal: u64,
+    pub remaining: Credits,
+    /// It has taken effect.
+    pub credited: bool,
+    /// Nothing comes back to it.
+    pub voided: bool,
+    /// How many open holds draw on it.
+    pub holds: u32,
+}
+
+/// Credits that are given again and again, each time until the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recurrence {
+    pub amount: Credits,
+    pub priority: i32,
+    pub every: Period,
+    /// The first time; the others are counted from here.
+    pub first_at: Timestamp,
+    /// From then on it is given no more, and what was given ends. `None`: for ever.
+    pub until: Option<Timestamp>,
+}
+
+/// A recurrence that goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recurring {
+    pub terms: Recurrence,
+    /// The how manieth time is next, from 0.
+    pub next: u32,
+}
+
+/// A grant that comes to be with a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    pub grant: GrantId,
+    pub terms: GrantTerms,
+    /// The recurrence that it is of, and its how manieth time.
+    pub of: Option<(GrantId, u32)>,
+}
+
+/// What somebody wants to hear of, once each time it comes to be so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Threshold {
+    AvailableBelow(Credits),
+    /// Within a calendar month.
+    SpentOver(Credits),
+}
+
+/// A threshold, and whether it is crossed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    pub threshold: Threshold,
+    pub crossed: bool,
+}
+
+/// Who spends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spender {
+    pub agent: Option<AgentId>,
+    pub run: Option<RunId>,
+}
+
+/// Where credits were taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    Grant(GrantId),
+    Overdraft,
+    Unpaid,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draw {
+    pub from: Source,
+    pub amount: Credits,
+}
+
+/// An open hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    pub amount: Credits,
+    /// In the order in which they were drawn on.
+    pub draws: Vec<Draw>,
+    pub expires_at: Timestamp,
+    pub spender: Spender,
+}
+
+/// What became of a hold, for whoever asks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// Or expired, when it is no longer open.
+    Open,
+    Settled,
+    Released,
+}
+
+/// What an account may spend. `None`: as much as it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// How far below nothing it may go.
+    pub overdraft: Credits,
+    pub day: Option<Credits>,
+    pub month: Option<Credits>,
+    pub agent: Option<Credits>,
+    pub run: Option<Credits>,
+}
+
+/// What is spent, for limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spending {
+    /// The day and the month that the next two are of.
+    pub day: Day,
+    pub of_day: Credits,
+    pub month: Month,
+    pub of_month: Credits,
+    /// Kept while there is a limit.
+    pub of_agents: BTreeMap<AgentId, Credits>,
+    pub of_runs: BTreeMap<RunId, Credits>,
+}
+
+/// All that is known of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    pub grants: BTreeMap<GrantId, Grant>,
+    pub holds: BTreeMap<HoldId, Hold>,
+    pub recurring: BTreeMap<GrantId, Recurring>,
+    /// Granted so far.
+    pub granted: u64,
+    pub balances: Balances,
+    /// By whose clocks days and months begin.
+    pub zone: Zone,
+    pub limits: Limits,
+    pub spending: Spending,
+    /// Units that each rule of the prices has counted, by month.
+    pub used: BTreeMap<Month, BTreeMap<Name, u64>>,
+    pub thresholds: BTreeMap<Name, Watched>,
+}
+
+/// What is asked of an account. The command's id names the grant or the hold that it makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Grant(GrantTerms),
+    GrantRecurring(Recurrence),
+    /// Takes back what is left of a grant, or ends a recurrence.
+    Void {
+        grant: GrantId,
+    },
+    /// Above zero: more; below: less, as far as there is anything.
+    Adjust {
+        amount: Credits,
+    },
+    /// Gives back what was spent.
+    Refund {
+        amount: Credits,
+    },
+    /// Forgives what is owed.
+    WriteOff {
+        amount: Credits,
+    },
+    Reserve {
+        amount: Credits,
+        expires_at: Timestamp,
+        spender: Spender,
+    },
+    Extend {
+        hold: HoldId,
+        expires_at: Timestamp,
+    },
+    Settle {
+        hold: HoldId,
+        amount: Credits,
+    },
+    Release {
+        hold: HoldId,
+    },
+    SetLimits(Limits),
+    SetZone(Zone),
+    /// In the place of all there were.
+    SetThresholds(BTreeMap<Name, Threshold>),
+}
+
+impl Command {
+    /// The hold that it is about.
+    pub fn hold(&self) -> Option<HoldId> {
+        match self {
+            Self::Extend { hold, .. } | Self::Settle { hold, .. } | Self::Release { hold } => {
+                Some(*hold)
+            }
+            Self::Grant(_)
+            | Self::GrantRecurring(_)
+            | Self::Void { .. }
+            | Self::Adjust { .. }
+            | Self::Refund { .. }
+            | Self::WriteOff { .. }
+            | Self::Reserve { .. }
+            | Self::SetLimits(_)
+            | Self::SetZone(_)
+            | Self::SetThresholds(_) => None,
+        }
+    }
+}
+
+/// Something that was used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// The record that says so.
+    pub source: RecordId,
+    pub meter: Name,
+    pub quantity: u64,
+    pub dimensions: BTreeMap<Name, String>,
+    pub spender: Spender,
+    /// Grants that came later do not pay for it.
+    pub used_at: Timestamp,
+}
+
+/// What a usage was charged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub source: RecordId,
+    pub meter: Name,
+    pub quantity: u64,
+    pub spender: Spender,
+    pub used_at: Timestamp,
+    pub pricing: Pricing,
+    pub amount: Credits,
+    /// Its month was over when it was charged.
+    pub late: bool,
+}
+
+/// How a usage came to its amount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pricing {
+    By {
+        /// Of the price list.
+        version: u64,
+        rule: Name,
+        /// Units that the month includes, and the others.
+        free: u64,
+        billable: u64,
+    },
+    /// No price was in force for it. It is charged nothing, and shown.
+    Unpriced,
+    /// It would cost more than can be counted. It is charged nothing, and shown.
+    Overflow,
+}
+
+/// A decision: all that has moved since the one before, and what else has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posted {
+    pub opened: Vec<Opened>,
+    pub transactions: Vec<Transaction>,
+    pub change: Change,
+    /// Thresholds that this crosses.
+    pub crossed: Vec<Name>,
+}
+
+/// What a decision changes besides balances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The last of those opened.
+    Granted {
+        grant: GrantId,
+    },
+    Recurs {
+        grant: GrantId,
+        terms: Recurrence,
+    },
+    Voided {
+        grant: GrantId,
+    },
+    Reserved {
+        hold: HoldId,
+        terms: Hold,
+    },
+    Extended {
+        hold: HoldId,
+        expires_at: Timestamp,
+    },
+    Settled {
+        hold: HoldId,
+        amount: Credits,
+        spender: Spender,
+    },
+    Released {
+        hold: HoldId,
+    },
+    LimitsSet(Limits),
+    ZoneSet(Zone),
+    ThresholdsSet(BTreeMap<Name, Threshold>),
+    Charged(Vec<Line>),
+    /// Nothing but balances.
+    Moved,
+}

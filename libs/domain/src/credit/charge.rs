@@ -1,0 +1,129 @@
+//! From what was used to what it costs, and who pays.
+
+use super::account::{crossing, micros};
+use super::draw::{Reach, draw, taken};
+use super::{
+    Account, Change, EntryKind, Lapsed, Ledger, Line, Posted, Posting, Pricing, Transaction, Usage,
+    lapse,
+};
+use crate::ids::Name;
+use crate::money::Credits;
+use crate::price::{PriceSet, price};
+use crate::time::Timestamp;
+
+/// The prices that were in force at a moment.
+pub type Prices<'a> = &'a dyn Fn(Timestamp) -> Option<&'a PriceSet>;
+
+/// Charges for what was used, in its order and at the prices of its own time, whatever there is to pay
+/// it: grants, then the overdraft, then debt. Nothing is changed: it is a quote as long as nobody
+/// records it.
+pub fn charge(account: &Account, prices: Prices<'_>, usages: &[Usage], at: Timestamp) -> Posted {
+    let lapsed = lapse(account, at);
+    let mut now = account.clone();
+    now.pass(&lapsed);
+    let Lapsed {
+        opened,
+        mut transactions,
+    } = lapsed;
+    let mut lines = Vec::with_capacity(usages.len());
+    for usage in usages {
+        let line = priced(&now, prices, usage, at);
+        now.count(&line, at);
+        transactions.extend(debit(&mut now, &line, at));
+        lines.push(line);
+    }
+    let posted = Posted {
+        opened,
+        transactions,
+        change: Change::Charged(lines),
+        crossed: Vec::new(),
+    };
+    crossing(account, posted, at)
+}
+
+fn priced(account: &Account, prices: Prices<'_>, usage: &Usage, at: Timestamp) -> Line {
+    let (pricing, amount) = pricing(account, prices, usage);
+    let zone = account.zone;
+    Line {
+        source: usage.source,
+        meter: usage.meter.clone(),
+        quantity: usage.quantity,
+        spender: usage.spender.clone(),
+        used_at: usage.used_at,
+        pricing,
+        amount,
+        late: zone.month(usage.used_at) < zone.month(at),
+    }
+}
+
+fn pricing(account: &Account, prices: Prices<'_>, usage: &Usage) -> (Pricing, Credits) {
+    let set = prices(usage.used_at);
+    let rule = set.and_then(|set| Some((set, set.find(&usage.meter, &usage.dimensions)?)));
+    let Some((set, rule)) = rule else {
+        return (Pricing::Unpriced, Credits::ZERO);
+    };
+    let used = account.used_in(usage.used_at, &rule.id);
+    let priced = price(rule, used, usage.quantity);
+    // What was spent so far must stay countable too.
+    let fits = |amount| account.balances.spent.plus(amount).is_ok();
+    match priced {
+        Ok(priced) if fits(priced.amount) => {
+            let pricing = Pricing::By {
+                version: set.list().version,
+                rule: rule.id.clone(),
+                free: priced.free,
+                billable: priced.billable,
+            };
+            (pricing, priced.amount)
+        }
+        Ok(_) | Err(_) => (Pricing::Overflow, Credits::ZERO),
+    }
+}
+
+fn debit(now: &mut Account, line: &Line, at: Timestamp) -> Option<Transaction> {
+    if !line.amount.is_positive() {
+        return None;
+    }
+    let draws = draw(now, line.amount, line.used_at, Reach::Unpaid)?;
+    let spent = Posting {
+        ledger: Ledger::Spent,
+        amount: line.amount,
+    };
+    let transaction = Transaction {
+        kind: EntryKind::Debit,
+        at,
+        postings: std::iter::once(spent).chain(taken(&draws)).collect(),
+    };
+    now.post(&transaction);
+    Some(transaction)
+}
+
+impl Account {
+    /// Units that a rule has counted in the month of a moment.
+    fn used_in(&self, moment: Timestamp, rule: &Name) -> u64 {
+        let month = self.used.get(&self.zone.month(moment));
+        let used = month.and_then(|rules| rules.get(rule));
+        used.copied().unwrap_or_default()
+    }
+
+    /// Counts a line's units, and forgets months that are long over.
+    pub(super) fn count(&mut self, line: &Line, at: Timestamp) {
+        let oldest = self.zone.month(at).before(super::MONTHS_COUNTED - 1);
+        let month = self.zone.month(line.used_at);
+        if let Pricing::By { rule, .. } = &line.pricing
+            && month >= oldest
+        {
+            let used = self.used.entry(month).or_default();
+            let used = used.entry(rule.clone()).or_default();
+            *used = used.saturating_add(line.quantity);
+        }
+        self.used.retain(|month, _| *month >= oldest);
+    }
+
+    /// All that the customer has, less what is owed.
+    pub fn net(&self) -> i128 {
+        micros(self.available()) + micros(self.held())
+            - micros(self.overdrawn())
+            - micros(self.unpaid())
+    }
+}
