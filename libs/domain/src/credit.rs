@@ -12,22 +12,24 @@ use serde::{Deserialize, Serialize};
 use crate::calendar::{Day, Month, Period, Zone};
 use crate::ids::{AgentId, GrantId, HoldId, Name, RecordId, RunId};
 use crate::money::Credits;
-use crate::scope::worded;
+use crate::scope::{Actor, worded};
 use crate::time::Timestamp;
 
 mod account;
 mod charge;
 mod decide;
 mod draw;
+mod kept;
 mod lapse;
 mod limits;
 #[cfg(test)]
 mod tests;
 
 pub use account::{Balances, evolve};
-pub use charge::{Prices, charge};
+pub use charge::{Prices, charge, give_up};
 pub use decide::{Moment, decide};
-pub use lapse::{Lapsed, lapse, next_lapse};
+pub use kept::InvalidState;
+pub use lapse::{Lapsed, lapse, next_lapse, owed};
 
 /// Most grants that an account has at once, those to come included.
 pub const GRANTS_MAX: usize = 1_000;
@@ -41,10 +43,33 @@ pub const MONTHS_COUNTED: i32 = 14;
 pub const HOLDS_MAX: usize = 4_096;
 /// From how many grants one hold draws at most.
 pub const DRAWS_MAX: usize = 64;
+/// Of how many agents, and of how many runs, it is known what they spent, while there is a limit for
+/// them: of those that spent last.
+pub const SPENDERS_MAX: usize = 4_096;
 
 worded! {
     /// What a grant is. Those that were paid for pay what is owed before anything else.
     GrantKind { Paid = "paid", Promotional = "promotional", Refund = "refund", Adjustment = "adjustment" }
+}
+
+worded! {
+    /// What passing a limit of spending comes to. Usage has happened when it is charged, so as a rule
+    /// it is charged and shown.
+    Beyond {
+        RejectHolds = "reject_holds", Reject = "reject", Flag = "flag",
+    }
+}
+
+impl Beyond {
+    pub(crate) const DEFAULT: Self = Self::RejectHolds;
+}
+
+worded! {
+    /// A limit of spending.
+    Limit {
+        Day = "SPEND_LIMIT_DAY", Month = "SPEND_LIMIT_MONTH", Agent = "SPEND_LIMIT_AGENT",
+        Run = "SPEND_LIMIT_RUN",
+    }
 }
 
 worded! {
@@ -198,7 +223,7 @@ pub enum Fate {
 }
 
 /// What an account may spend. `None`: as much as it has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// How far below nothing it may go.
     pub overdraft: Credits,
@@ -206,6 +231,27 @@ pub struct Limits {
     pub month: Option<Credits>,
     pub agent: Option<Credits>,
     pub run: Option<Credits>,
+    pub beyond: Beyond,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            overdraft: Credits::ZERO,
+            day: None,
+            month: None,
+            agent: None,
+            run: None,
+            beyond: Beyond::DEFAULT,
+        }
+    }
+}
+
+/// What one of many has spent, and when last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    pub amount: Credits,
+    pub last_at: Timestamp,
 }
 
 /// What is spent, for limits.
@@ -217,8 +263,8 @@ pub struct Spending {
     pub month: Month,
     pub of_month: Credits,
     /// Kept while there is a limit.
-    pub of_agents: BTreeMap<AgentId, Credits>,
-    pub of_runs: BTreeMap<RunId, Credits>,
+    pub of_agents: BTreeMap<AgentId, Spent>,
+    pub of_runs: BTreeMap<RunId, Spent>,
 }
 
 /// All that is known of an account.
@@ -328,6 +374,21 @@ pub struct Line {
     pub amount: Credits,
     /// Its month was over when it was charged.
     pub late: bool,
+    /// What this takes the spending beyond.
+    pub over: Vec<Limit>,
+}
+
+impl Pricing {
+    /// The word that stands for it in columns.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::By { .. } => "priced",
+            Self::Unpriced => "unpriced",
+            Self::Overflow => "overflow",
+            Self::Rejected => "rejected",
+            Self::Undecidable => "undecidable",
+        }
+    }
 }
 
 /// How a usage came to its amount.
@@ -345,16 +406,38 @@ pub enum Pricing {
     Unpriced,
     /// It would cost more than can be counted. It is charged nothing, and shown.
     Overflow,
+    /// It would pass a limit that rejects it. It is charged nothing, and shown.
+    Rejected,
+    /// Charging it failed. It is charged nothing, and shown.
+    Undecidable,
+}
+
+/// What an account has and owes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// What remains of grants that have taken effect and not expired.
+    pub available: Credits,
+    pub held: Credits,
+    /// How much of the overdraft is used; at least nothing.
+    pub overdrawn: Credits,
+    /// What could not even be overdrawn; at least nothing.
+    pub unpaid: Credits,
 }
 
 /// A decision: all that has moved since the one before, and what else has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Posted {
+    /// What the decision before has left.
+    pub before: Balance,
     pub opened: Vec<Opened>,
     pub transactions: Vec<Transaction>,
     pub change: Change,
     /// Thresholds that this crosses.
     pub crossed: Vec<Name>,
+    /// Who asked for it; `None`: nobody, it was time or usage.
+    pub by: Option<Actor>,
+    /// Why, in the words of whoever asked.
+    pub reason: String,
 }
 
 /// What a decision changes besides balances.
@@ -374,6 +457,8 @@ pub enum Change {
     Reserved {
         hold: HoldId,
         terms: Hold,
+        /// What this may take the spending beyond.
+        over: Vec<Limit>,
     },
     Extended {
         hold: HoldId,
@@ -383,6 +468,8 @@ pub enum Change {
         hold: HoldId,
         amount: Credits,
         spender: Spender,
+        /// What this has taken the spending beyond.
+        over: Vec<Limit>,
     },
     Released {
         hold: HoldId,

@@ -152,6 +152,12 @@ text_id! {
     Name,
 }
 
+impl From<Name> for AccountId {
+    fn from(name: Name) -> Self {
+        Self(name.0)
+    }
+}
+
 impl Name {
     /// A word of ours, which a test holds to be a name.
     pub(crate) fn of_word(word: &'static str) -> Self {

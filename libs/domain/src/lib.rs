@@ -29,13 +29,15 @@ pub mod schedule;
 pub mod scope;
 pub mod text;
 pub mod time;
+pub mod usage;
 
-/// A fact of any family that callers may report.
+/// A fact of any family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
     Run(run::Fact),
     Schedule(schedule::Fact),
     Message(message::Fact),
+    Usage(usage::Fact),
 }
 
 impl Fact {
@@ -45,6 +47,7 @@ impl Fact {
             Self::Run(fact) => log::Stream::run(fact.run_id()),
             Self::Schedule(fact) => log::Stream::schedules(&fact.occurrence().owner_id),
             Self::Message(fact) => log::Stream::conversation(&fact.message().conversation_id),
+            Self::Usage(fact) => log::Stream::account(&fact.forwarded().account_id),
         }
     }
 
@@ -54,6 +57,7 @@ impl Fact {
             Self::Run(fact) => Some(fact.run_id()),
             Self::Schedule(fact) => fact.occurrence().run_id.as_ref(),
             Self::Message(fact) => fact.message().run_id.as_ref(),
+            Self::Usage(fact) => fact.forwarded().spender.run.as_ref(),
         }
     }
 }

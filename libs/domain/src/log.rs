@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::digest::{self, Digest};
-use crate::ids::{ConversationId, Incarnation, OwnerId, PrincipalId, RecordId, RunId};
+use crate::ids::{AccountId, ConversationId, Incarnation, OwnerId, PrincipalId, RecordId, RunId};
 use crate::scope::{Actor, PrincipalKind, Role, Scope, worded};
 use crate::time::Timestamp;
 
@@ -11,7 +11,7 @@ worded! {
     /// One topic, one module of rules, at most one decider.
     Family {
         Run = "run", Schedule = "schedule", Message = "message", Policy = "policy",
-        Directory = "directory",
+        Directory = "directory", Price = "price", Billing = "billing",
     }
 }
 
@@ -19,8 +19,8 @@ impl Family {
     /// Whether its topic has a single partition: everybody who needs it reads all of it.
     pub const fn is_single(self) -> bool {
         match self {
-            Self::Run | Self::Schedule | Self::Message => false,
-            Self::Policy | Self::Directory => true,
+            Self::Run | Self::Schedule | Self::Message | Self::Billing => false,
+            Self::Policy | Self::Directory | Self::Price => true,
         }
     }
 }
@@ -70,6 +70,22 @@ impl Stream {
         }
     }
 
+    /// The credits of an account.
+    pub fn account(id: &AccountId) -> Self {
+        Self {
+            family: Family::Billing,
+            name: format!("account/{id}").into(),
+        }
+    }
+
+    /// The prices of a scope.
+    pub fn prices() -> Self {
+        Self {
+            family: Family::Price,
+            name: "prices".into(),
+        }
+    }
+
     /// What changes in the directory of a scope.
     pub fn directory() -> Self {
         Self {
@@ -83,6 +99,7 @@ impl Stream {
         match name {
             "policies" => return Some(Self::policies()),
             "directory" => return Some(Self::directory()),
+            "prices" => return Some(Self::prices()),
             _ => {}
         }
         let (prefix, id) = name.split_once('/')?;
@@ -90,6 +107,7 @@ impl Stream {
             "run" => id.parse().ok().map(|id| Self::run(&id)),
             "schedules" => id.parse().ok().map(|id| Self::schedules(&id)),
             "conversation" => id.parse().ok().map(|id| Self::conversation(&id)),
+            "account" => id.parse().ok().map(|id| Self::account(&id)),
             _ => None,
         }
     }

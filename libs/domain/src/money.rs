@@ -1,6 +1,7 @@
 //! Credits: whole micros, never floats. Every operation says when the result has no place.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +94,34 @@ impl fmt::Display for Credits {
     }
 }
 
+/// A text is no amount of credits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be an amount of credits with at most six decimals, for example 12.50")]
+pub struct InvalidAmount;
+
+/// `12`, `12.5`, `-0.000001`.
+impl FromStr for Credits {
+    type Err = InvalidAmount;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAmount> {
+        let (is_negative, digits) = match text.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, text),
+        };
+        let (whole, decimals) = digits.split_once('.').unwrap_or((digits, "0"));
+        let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_sound = !whole.is_empty() && (1..=6).contains(&decimals.len());
+        if !is_sound || !are_digits(whole) || !are_digits(decimals) {
+            return Err(InvalidAmount);
+        }
+        let micros: i128 = format!("{whole}{decimals:0<6}")
+            .parse()
+            .map_err(|_| InvalidAmount)?;
+        let micros = if is_negative { -micros } else { micros };
+        i64::try_from(micros).map(Self).map_err(|_| InvalidAmount)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -144,7 +173,33 @@ mod tests {
         assert_eq!(nearest(i128::MAX, i128::MAX), Ok(1));
     }
 
+    #[test]
+    fn what_is_no_amount_is_refused() {
+        for text in [
+            "",
+            "-",
+            ".",
+            "1.",
+            ".5",
+            "1.0000001",
+            "1,5",
+            "+1",
+            "0x1",
+            "1e3",
+            "9223372036854.775808",
+        ] {
+            assert_eq!(text.parse::<Credits>(), Err(InvalidAmount), "{text}");
+        }
+        assert_eq!("12.5".parse(), Ok(Credits(12_500_000)));
+    }
+
     proptest! {
+        #[test]
+        fn an_amount_is_read_as_it_is_shown(micros: i64) {
+            let amount = Credits::from_micros(micros);
+            prop_assert_eq!(amount.to_string().parse(), Ok(amount));
+        }
+
         #[test]
         fn nothing_wraps(one: i64, other: i64) {
             let (left, right) = (Credits::from_micros(one), Credits::from_micros(other));

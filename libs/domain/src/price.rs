@@ -16,7 +16,9 @@ mod check;
 mod diff;
 mod set;
 
-pub use book::{AHEAD_MAX, NOTICE, PriceBook, VERSIONS_MAX, decide, evolve};
+pub use book::{
+    AHEAD_MAX, BOOK_BYTES_MAX, Edition, NOTICE, PriceBook, VERSIONS_MAX, decide, evolve,
+};
 pub use charge::{Portion, Priced, price};
 pub use check::{
     DIMENSION_CHARS_MAX, DIMENSIONS_MAX, LIST_BYTES_MAX, METERS_MAX, PRICE_MAX, RULES_MAX,

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{
-    Account, Change, Draw, EntryKind, Fate, Grant, Hold, Lapsed, Ledger, Opened, Posted, Recurring,
-    Source, Spender, Spending, Threshold, Transaction, Watched,
+    Account, Balance, Change, Draw, EntryKind, Fate, Grant, Hold, Lapsed, Ledger, Opened, Posted,
+    Recurring, SPENDERS_MAX, Source, Spender, Spending, Spent, Threshold, Transaction, Watched,
 };
 use crate::calendar::Zone;
 use crate::ids::{GrantId, HoldId};
@@ -38,7 +39,69 @@ impl Transaction {
     }
 }
 
+impl Balance {
+    /// What it is behind a transaction.
+    #[must_use]
+    pub fn after(mut self, transaction: &Transaction) -> Self {
+        for posting in &transaction.postings {
+            let (balance, amount) = match posting.ledger {
+                Ledger::Grant(_) => (&mut self.available, posting.amount),
+                Ledger::Held(_) => (&mut self.held, posting.amount),
+                // What is owed is below zero in its ledger.
+                Ledger::Overdraft => (&mut self.overdrawn, negated(posting.amount)),
+                Ledger::Unpaid => (&mut self.unpaid, negated(posting.amount)),
+                Ledger::Issued | Ledger::Spent | Ledger::Expired | Ledger::WrittenOff => continue,
+            };
+            *balance = balance.plus(amount).unwrap_or(*balance);
+        }
+        self
+    }
+}
+
 impl Ledger {
+    /// The word that stands for it in columns.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::Grant(_) => "grant",
+            Self::Held(_) => "held",
+            Self::Spent => "spent",
+            Self::Expired => "expired",
+            Self::WrittenOff => "written_off",
+            Self::Overdraft => "overdraft",
+            Self::Unpaid => "unpaid",
+        }
+    }
+
+    /// The ledger that a word stands for, and an id where it is one of several. `None`: of none.
+    pub fn parse(word: &str, id: Uuid) -> Option<Self> {
+        Some(match word {
+            "issued" => Self::Issued,
+            "grant" => Self::Grant(GrantId::new(id)),
+            "held" => Self::Held(HoldId::new(id)),
+            "spent" => Self::Spent,
+            "expired" => Self::Expired,
+            "written_off" => Self::WrittenOff,
+            "overdraft" => Self::Overdraft,
+            "unpaid" => Self::Unpaid,
+            _ => return None,
+        })
+    }
+
+    /// The grant or the hold that it is of.
+    pub fn id(self) -> Option<Uuid> {
+        match self {
+            Self::Grant(id) => Some(id.as_uuid()),
+            Self::Held(id) => Some(id.as_uuid()),
+            Self::Issued
+            | Self::Spent
+            | Self::Expired
+            | Self::WrittenOff
+            | Self::Overdraft
+            | Self::Unpaid => None,
+        }
+    }
+
     /// Whether it counts to what the customer has or owes.
     pub fn is_own(self) -> bool {
         match self {
@@ -72,6 +135,15 @@ impl Account {
     /// it was made to [`super::lapse`].
     pub fn available(&self) -> Credits {
         total(self.grants.values().map(|grant| grant.remaining))
+    }
+
+    /// What is spent within the calendar day and the calendar month of a moment.
+    pub fn spent(&self, at: Timestamp) -> (Credits, Credits) {
+        let spending = &self.spending;
+        (
+            spending.of_day(at, self.zone),
+            spending.of_month(at, self.zone),
+        )
     }
 
     pub fn held(&self) -> Credits {
@@ -117,7 +189,17 @@ impl Account {
             .sum()
     }
 
-    pub(super) fn balance(&self, ledger: Ledger) -> Credits {
+    /// As of the last decision, unless it was made to [`super::lapse`].
+    pub fn balance(&self) -> Balance {
+        Balance {
+            available: self.available(),
+            held: self.held(),
+            overdrawn: self.overdrawn(),
+            unpaid: self.unpaid(),
+        }
+    }
+
+    pub(super) fn lying(&self, ledger: Ledger) -> Credits {
         match ledger {
             Ledger::Issued => self.balances.issued,
             Ledger::Spent => self.balances.spent,
@@ -228,21 +310,52 @@ impl Account {
 
     /// Counts what was spent at a moment against the limits.
     pub(super) fn spend(&mut self, spender: &Spender, amount: Credits, at: Timestamp) {
+        if amount.is_zero() {
+            return;
+        }
         let spending = &mut self.spending;
         spending.turn(at, self.zone);
         let add = |to: &mut Credits| *to = to.plus(amount).unwrap_or(Credits::MAX);
         add(&mut spending.of_day);
         add(&mut spending.of_month);
         if let (Some(agent), Some(_)) = (&spender.agent, self.limits.agent) {
-            add(spending.of_agents.entry(agent.clone()).or_default());
+            spent(&mut spending.of_agents, agent, amount, at);
         }
         if let (Some(run), Some(_)) = (&spender.run, self.limits.run) {
-            add(spending.of_runs.entry(run.clone()).or_default());
+            spent(&mut spending.of_runs, run, amount, at);
+        }
+    }
+}
+
+/// One of many has spent. When they are too many, those are forgotten who have spent nothing for the
+/// longest time: a quarter at once, since looking for them takes a look at all.
+fn spent<K: Clone + Ord>(all: &mut BTreeMap<K, Spent>, who: &K, amount: Credits, at: Timestamp) {
+    let one = all.entry(who.clone()).or_default();
+    one.amount = one.amount.plus(amount).unwrap_or(Credits::MAX);
+    one.last_at = at;
+    if all.len() > SPENDERS_MAX {
+        let mut by_last: Vec<(Timestamp, K)> = all
+            .iter()
+            .map(|(who, one)| (one.last_at, who.clone()))
+            .collect();
+        by_last.sort_unstable();
+        for (_, who) in by_last.iter().take(SPENDERS_MAX / 4) {
+            all.remove(who);
         }
     }
 }
 
 impl Spending {
+    pub(super) fn of_day(&self, at: Timestamp, zone: Zone) -> Credits {
+        let is_today = self.day == zone.day(at);
+        if is_today { self.of_day } else { Credits::ZERO }
+    }
+
+    pub(super) fn of_month(&self, at: Timestamp, zone: Zone) -> Credits {
+        let is_now = self.month == zone.month(at);
+        if is_now { self.of_month } else { Credits::ZERO }
+    }
+
     /// Begins a new day and a new month when it is time.
     pub(super) fn turn(&mut self, at: Timestamp, zone: Zone) {
         let (day, month) = (zone.day(at), zone.month(at));
@@ -257,7 +370,9 @@ impl Spending {
 
 /// Says which thresholds a decision crosses.
 pub(super) fn crossing(account: &Account, posted: Posted, at: Timestamp) -> Posted {
-    if account.thresholds.is_empty() {
+    // One may be crossed already when it is set.
+    let sets_any = matches!(posted.change, Change::ThresholdsSet(_));
+    if account.thresholds.is_empty() && !sets_any {
         return posted;
     }
     let mut after = account.clone();
@@ -290,7 +405,7 @@ pub fn evolve(
     for opened in &posted.opened {
         account.open(opened);
     }
-    if let Change::Reserved { hold, terms } = &posted.change {
+    if let Change::Reserved { hold, terms, .. } = &posted.change {
         account.open_hold(*hold, terms);
     }
     for transaction in &posted.transactions {
@@ -298,6 +413,10 @@ pub fn evolve(
     }
     account.change(fate, &posted.change, at);
     account.grants.retain(|_, grant| !grant.is_done());
+    account.recurring.retain(|_, recurring| {
+        let until = recurring.terms.until;
+        until.is_none_or(|until| until > at)
+    });
     account.watch(at);
     true
 }
@@ -361,10 +480,7 @@ impl Account {
     pub(super) fn is_over(&self, threshold: Threshold, at: Timestamp) -> bool {
         match threshold {
             Threshold::AvailableBelow(least) => self.available() < least,
-            Threshold::SpentOver(most) => {
-                let is_now = self.spending.month == self.zone.month(at);
-                is_now && self.spending.of_month > most
-            }
+            Threshold::SpentOver(most) => self.spending.of_month(at, self.zone) > most,
         }
     }
 
@@ -382,6 +498,9 @@ impl Account {
 
 /// Whether every transaction is balanced, and nothing would be taken from where it is not.
 fn fits(account: &Account, fate: Option<&Fate>, posted: &Posted) -> bool {
+    if posted.before != account.balance() {
+        return false;
+    }
     let names_what_is_there = match &posted.change {
         Change::Recurs { grant, .. } => !account.recurring.contains_key(grant),
         Change::Reserved { hold, .. } => !account.holds.contains_key(hold) && fate.is_none(),
@@ -424,7 +543,7 @@ fn fits(account: &Account, fate: Option<&Fate>, posted: &Posted) -> bool {
             | Ledger::Overdraft
             | Ledger::Unpaid => true,
         };
-        let after = micros(account.balance(ledger)) + moved;
+        let after = micros(account.lying(ledger)) + moved;
         let is_possible = match ledger {
             Ledger::Grant(_) | Ledger::Held(_) => after >= 0,
             Ledger::Overdraft | Ledger::Unpaid => after <= 0,

@@ -2,9 +2,10 @@
 
 use super::account::{crossing, micros};
 use super::draw::{Reach, draw, taken};
+use super::limits::passed;
 use super::{
-    Account, Change, EntryKind, Lapsed, Ledger, Line, Posted, Posting, Pricing, Transaction, Usage,
-    lapse,
+    Account, Beyond, Change, EntryKind, Lapsed, Ledger, Line, Posted, Posting, Pricing,
+    Transaction, Usage, lapse,
 };
 use crate::ids::Name;
 use crate::money::Credits;
@@ -30,19 +31,63 @@ pub fn charge(account: &Account, prices: Prices<'_>, usages: &[Usage], at: Times
         let line = priced(&now, prices, usage, at);
         now.count(&line, at);
         transactions.extend(debit(&mut now, &line, at));
+        now.spend(&line.spender, line.amount, at);
         lines.push(line);
     }
     let posted = Posted {
+        before: account.balance(),
         opened,
         transactions,
         change: Change::Charged(lines),
         crossed: Vec::new(),
+        by: None,
+        reason: String::new(),
     };
     crossing(account, posted, at)
 }
 
+/// Says of usage that charging it failed: it is charged nothing, and nobody tries again.
+pub fn give_up(account: &Account, usages: &[Usage], at: Timestamp) -> Posted {
+    let lines = usages.iter().map(|usage| {
+        let nothing = (Pricing::Undecidable, Credits::ZERO);
+        line(account, usage, nothing, at)
+    });
+    Posted {
+        before: account.balance(),
+        opened: Vec::new(),
+        transactions: Vec::new(),
+        change: Change::Charged(lines.collect()),
+        crossed: Vec::new(),
+        by: None,
+        reason: String::new(),
+    }
+}
+
 fn priced(account: &Account, prices: Prices<'_>, usage: &Usage, at: Timestamp) -> Line {
     let (pricing, amount) = pricing(account, prices, usage);
+    let over = if amount.is_positive() {
+        passed(account, amount, &usage.spender, at)
+    } else {
+        Vec::new()
+    };
+    let is_rejected = !over.is_empty() && account.limits.beyond == Beyond::Reject;
+    let priced = if is_rejected {
+        (Pricing::Rejected, Credits::ZERO)
+    } else {
+        (pricing, amount)
+    };
+    Line {
+        over,
+        ..line(account, usage, priced, at)
+    }
+}
+
+fn line(
+    account: &Account,
+    usage: &Usage,
+    (pricing, amount): (Pricing, Credits),
+    at: Timestamp,
+) -> Line {
     let zone = account.zone;
     Line {
         source: usage.source,
@@ -53,6 +98,7 @@ fn priced(account: &Account, prices: Prices<'_>, usage: &Usage, at: Timestamp) -
         pricing,
         amount,
         late: zone.month(usage.used_at) < zone.month(at),
+        over: Vec::new(),
     }
 }
 

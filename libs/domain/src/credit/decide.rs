@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::account::{crossing, grants_of, micros, negated};
 use super::draw::{Reach, draw, given_back, rest_of, taken};
 use super::lapse::{Lapsed, credit, lapse, release};
-use super::limits::{check_limits, check_thresholds, within};
+use super::limits::{check_limits, check_thresholds, passed, within};
 use super::{
     Account, Change, Command, DRAWS_MAX, EntryKind, Fate, GRANTS_MAX, GrantKind, GrantTerms,
     HOLDS_MAX, Hold, Ledger, Opened, Posted, Posting, RECURRING_MAX, Recurrence, Spender,
@@ -15,14 +15,18 @@ use crate::calendar::Period;
 use crate::decision::{Rejection, RejectionKind};
 use crate::ids::{GrantId, HoldId, RecordId};
 use crate::money::Credits;
+use crate::scope::Actor;
 use crate::time::Timestamp;
 
-/// When a command is judged, and which it is.
+/// When a command is judged, which it is, and whose.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct Moment<'a> {
     pub at: Timestamp,
     /// Names the grant or the hold that it makes.
     pub command: RecordId,
+    pub by: Actor,
+    /// Why, in the words of whoever asks.
+    pub reason: &'a str,
 }
 
 /// What a command moves, after all that time has moved.
@@ -35,7 +39,7 @@ pub fn decide(
     account: &Account,
     fate: Option<&Fate>,
     command: &Command,
-    moment: Moment,
+    moment: Moment<'_>,
 ) -> Result<Posted, Rejection> {
     let lapsed = lapse(account, moment.at);
     let mut now = Cow::Borrowed(account);
@@ -54,10 +58,13 @@ pub fn decide(
     opened.extend(moved.opened);
     transactions.extend(moved.transactions);
     let posted = Posted {
+        before: account.balance(),
         opened,
         transactions,
         change: moved.change,
         crossed: Vec::new(),
+        by: Some(moment.by),
+        reason: moment.reason.to_owned(),
     };
     if overflows(account, &posted, moment.at) {
         let message = "the account would hold more than can be counted";
@@ -89,7 +96,7 @@ impl Moved {
 
 struct Deciding<'a> {
     account: &'a Account,
-    moment: Moment,
+    moment: Moment<'a>,
 }
 
 impl Deciding<'_> {
@@ -290,7 +297,7 @@ impl Deciding<'_> {
         if expires_at <= at {
             return Err(expires_in_the_past());
         }
-        within(self.account, amount, spender, at)?;
+        let over = within(self.account, amount, spender, at)?;
         let draws = draw(self.account, amount, at, Reach::Overdraft);
         let draws = draws.ok_or_else(|| self.insufficient(amount))?;
         if self.account.holds.len() >= HOLDS_MAX || grants_of(&draws).len() > DRAWS_MAX {
@@ -315,7 +322,7 @@ impl Deciding<'_> {
             expires_at,
             spender: spender.clone(),
         };
-        Ok(Moved::by([moved], Change::Reserved { hold, terms }))
+        Ok(Moved::by([moved], Change::Reserved { hold, terms, over }))
     }
 
     fn extend(
@@ -360,9 +367,11 @@ impl Deciding<'_> {
             postings,
         };
         let mut moved = vec![settled];
+        let mut over = Vec::new();
         if excess.is_positive() {
             let mut after = self.account.clone();
             moved.iter().for_each(|one| after.post(one));
+            over = passed(self.account, excess, &hold.spender, at);
             let draws = draw(&after, excess, at, Reach::Unpaid).unwrap_or_default();
             moved.push(Transaction {
                 kind: EntryKind::Debit,
@@ -376,6 +385,7 @@ impl Deciding<'_> {
             hold: id,
             amount,
             spender: hold.spender.clone(),
+            over,
         };
         Ok(Moved::by(moved, change))
     }
@@ -418,7 +428,7 @@ fn overflows(account: &Account, posted: &Posted, at: Timestamp) -> bool {
     let of = |ledger: Ledger| -> i128 {
         let legs = posted.transactions.iter().flat_map(|one| &one.postings);
         let legs = legs.filter(|one| one.ledger == ledger);
-        micros(account.balance(ledger)) + legs.map(|one| micros(one.amount)).sum::<i128>()
+        micros(account.lying(ledger)) + legs.map(|one| micros(one.amount)).sum::<i128>()
     };
     let countable = |ledger| i64::try_from(of(ledger).unsigned_abs()).is_ok();
     let to_come = account.grants.values().filter(|grant| !grant.credited);

@@ -1,12 +1,12 @@
 //! What time alone moves: grants that take effect, come again and expire, and holds that expire.
 
-use super::account::{kind_of_first, negated};
+use super::account::{crossing, kind_of_first, negated};
 use super::draw::given_back;
 use uuid::Uuid;
 
 use super::{
-    Account, EntryKind, Grant, GrantKind, GrantTerms, Ledger, Opened, Posting, Recurrence,
-    Recurring, Transaction,
+    Account, Change, EntryKind, Grant, GrantKind, GrantTerms, Ledger, Opened, Posted, Posting,
+    Recurrence, Recurring, Transaction,
 };
 use crate::calendar::Zone;
 use crate::digest;
@@ -74,11 +74,44 @@ pub fn lapse(account: &Account, at: Timestamp) -> Lapsed {
     lapsed
 }
 
-/// From when on [`lapse`] has something to say.
+/// The decision that an account is owed by time alone.
+pub fn owed(account: &Account, at: Timestamp) -> Option<Posted> {
+    if next_lapse(account).is_none_or(|due| due > at) {
+        return None;
+    }
+    let Lapsed {
+        opened,
+        transactions,
+    } = lapse(account, at);
+    let posted = Posted {
+        before: account.balance(),
+        opened,
+        transactions,
+        change: Change::Moved,
+        crossed: Vec::new(),
+        by: None,
+        reason: String::new(),
+    };
+    Some(crossing(account, posted, at))
+}
+
+/// From when on an account is [`owed`] a decision.
 pub fn next_lapse(account: &Account) -> Option<Timestamp> {
     let times = account.recurring.values();
-    let times = times.filter_map(|recurring| begins(recurring, recurring.next, account.zone));
-    events(account).map(|(due, _)| due).chain(times).min()
+    let times = times.filter_map(|recurring| {
+        let next = begins(recurring, recurring.next, account.zone);
+        next.or(recurring.terms.until)
+    });
+    // Of a grant that has nothing left nothing expires.
+    let is_felt = |event: &Event| match event {
+        Event::GrantExpires(id) => {
+            let grant = account.grants.get(id);
+            grant.is_some_and(|grant| !grant.credited || grant.remaining.is_positive())
+        }
+        Event::HoldExpires(_) | Event::GrantBegins(..) | Event::Recurs(..) => true,
+    };
+    let felt = events(account).filter(|(_, event)| is_felt(event));
+    felt.map(|(due, _)| due).chain(times).min()
 }
 
 /// Of each recurrence the time that is now, if it is not opened yet. Those that have come and gone

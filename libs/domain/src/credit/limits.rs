@@ -4,59 +4,95 @@ use std::collections::BTreeMap;
 
 use super::account::micros;
 use super::decide::{invalid, precondition};
-use super::{Account, Limits, Spender, THRESHOLDS_MAX, Threshold};
+use super::{Account, Beyond, Hold, Limit, Limits, Spender, Spent, THRESHOLDS_MAX, Threshold};
 use crate::decision::Rejection;
 use crate::ids::Name;
 use crate::money::Credits;
 use crate::time::Timestamp;
 
-/// Whether so much more may be set aside: what is spent and held already counts.
+/// The limits that spending or holding so much more would pass: what is spent and held already counts.
+pub(super) fn passed(
+    account: &Account,
+    amount: Credits,
+    spender: &Spender,
+    at: Timestamp,
+) -> Vec<Limit> {
+    let all = Limit::ALL.iter().copied();
+    all.filter(|limit| {
+        let most = account.limits.of(*limit);
+        most.is_some_and(|most| {
+            let used = account.used_up(*limit, spender, at);
+            used.is_some_and(|used| used + micros(amount) > micros(most))
+        })
+    })
+    .collect()
+}
+
+/// Whether so much more may be set aside; answers the limits that this passes all the same.
 pub(super) fn within(
     account: &Account,
     amount: Credits,
     spender: &Spender,
     at: Timestamp,
-) -> Result<(), Rejection> {
-    let Limits {
-        day,
-        month,
-        agent,
-        run,
-        ..
-    } = account.limits;
-    let mut spending = account.spending.clone();
-    spending.turn(at, account.zone);
-    let held = |is_his: &dyn Fn(&Spender) -> bool| -> i128 {
-        let holds = account.holds.values();
-        let his = holds.filter(|hold| is_his(&hold.spender));
-        his.map(|hold| micros(hold.amount)).sum()
-    };
-    let of_agent = spender.agent.as_ref().map(|id| {
-        let spent = spending.of_agents.get(id).copied().unwrap_or_default();
-        (spent, held(&|one| one.agent.as_ref() == Some(id)))
-    });
-    let of_run = spender.run.as_ref().map(|id| {
-        let spent = spending.of_runs.get(id).copied().unwrap_or_default();
-        (spent, held(&|one| one.run.as_ref() == Some(id)))
-    });
-    let all = held(&|_| true);
-    for (what, limit, used) in [
-        ("a day", day, Some((spending.of_day, all))),
-        ("a month", month, Some((spending.of_month, all))),
-        ("an agent", agent, of_agent),
-        ("a run", run, of_run),
-    ] {
-        let (Some(limit), Some((spent, held))) = (limit, used) else {
-            continue;
-        };
-        if micros(spent) + held + micros(amount) > micros(limit) {
+) -> Result<Vec<Limit>, Rejection> {
+    let over = passed(account, amount, spender, at);
+    match (account.limits.beyond, over.first()) {
+        (Beyond::Flag, _) | (_, None) => Ok(over),
+        (Beyond::RejectHolds | Beyond::Reject, Some(limit)) => {
+            let most = account.limits.of(*limit).unwrap_or_default();
             let message = format!(
-                "{what} may spend {limit} credits; {spent} are spent, and some may be held"
+                "{} may spend {most} credits, and {amount} more would pass that; hold less, or raise the limit",
+                limit.whose()
             );
-            return Err(precondition("SPEND_LIMIT", message));
+            Err(precondition("SPEND_LIMIT", message))
         }
     }
-    Ok(())
+}
+
+impl Limits {
+    fn of(&self, limit: Limit) -> Option<Credits> {
+        match limit {
+            Limit::Day => self.day,
+            Limit::Month => self.month,
+            Limit::Agent => self.agent,
+            Limit::Run => self.run,
+        }
+    }
+}
+
+impl Limit {
+    const fn whose(self) -> &'static str {
+        match self {
+            Self::Day => "within a day the account",
+            Self::Month => "within a month the account",
+            Self::Agent => "an agent",
+            Self::Run => "a run",
+        }
+    }
+}
+
+fn spent_by<K: Ord>(all: &BTreeMap<K, Spent>, who: &K) -> Credits {
+    all.get(who).map_or(Credits::ZERO, |spent| spent.amount)
+}
+
+impl Account {
+    /// What is spent and held of what a limit limits; `None`: it does not concern this spender.
+    fn used_up(&self, limit: Limit, spender: &Spender, at: Timestamp) -> Option<i128> {
+        let spending = &self.spending;
+        let his = |hold: &&Hold| match limit {
+            Limit::Day | Limit::Month => true,
+            Limit::Agent => hold.spender.agent == spender.agent,
+            Limit::Run => hold.spender.run == spender.run,
+        };
+        let spent = match limit {
+            Limit::Day => spending.of_day(at, self.zone),
+            Limit::Month => spending.of_month(at, self.zone),
+            Limit::Agent => spent_by(&spending.of_agents, spender.agent.as_ref()?),
+            Limit::Run => spent_by(&spending.of_runs, spender.run.as_ref()?),
+        };
+        let held = self.holds.values().filter(his);
+        Some(micros(spent) + held.map(|hold| micros(hold.amount)).sum::<i128>())
+    }
 }
 
 pub(super) fn check_limits(limits: &Limits) -> Result<(), Rejection> {

@@ -13,6 +13,7 @@ use crate::ids::PrincipalId;
 use crate::price::{Meter, PriceList, PriceSet, Rule, Tier};
 use crate::scope::{Actor, PrincipalKind, Role};
 
+mod beyond;
 mod charging;
 mod failures;
 mod properties;
@@ -92,12 +93,16 @@ pub(super) fn usage(used: i64, quantity: u64) -> Usage {
     }
 }
 
-pub(super) fn list(version: u64, rules: Vec<Rule>) -> PriceSet {
-    let by = Actor {
+fn somebody() -> Actor {
+    Actor {
         principal: PrincipalId::new(Uuid::from_u128(1)),
         kind: PrincipalKind::User,
         role: Role::Admin,
-    };
+    }
+}
+
+pub(super) fn list(version: u64, rules: Vec<Rule>) -> PriceSet {
+    let by = somebody();
     PriceSet::compile(Arc::new(PriceList {
         version,
         effective_at: at(0),
@@ -145,6 +150,8 @@ impl Story {
         let moment = Moment {
             at: at(second),
             command: id(number),
+            by: somebody(),
+            reason: "",
         };
         let makes = matches!(command, Command::Reserve { .. }).then(|| hold_id(number));
         let about = makes.or_else(|| command.hold());
@@ -179,9 +186,16 @@ impl Story {
 
     fn take_in(&mut self, at: Timestamp, about: Option<HoldId>, posted: Posted) -> &Posted {
         let mut fate = about.and_then(|hold| self.fates.get(&hold).copied());
+        let told = posted.transactions.iter();
+        let told = told.fold(posted.before, |balance, one| balance.after(one));
         assert!(
             evolve(&mut self.account, &mut fate, &posted, at),
             "{posted:?}"
+        );
+        assert_eq!(
+            told,
+            self.account.balance(),
+            "a decision tells how it came to be"
         );
         if let (Some(hold), Some(fate)) = (about, fate) {
             self.fates.insert(hold, fate);

@@ -6,13 +6,18 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
+use serde::{Deserialize, Serialize};
+
+use super::check::bytes;
 use super::{PriceList, Publish, Published, check};
 use crate::decision::{Rejection, RejectionKind};
 use crate::policy::Change;
 use crate::time::Timestamp;
 
 /// Most versions of a scope's prices.
-pub const VERSIONS_MAX: usize = 1_000;
+pub const VERSIONS_MAX: u64 = 1_000;
+/// Most bytes that all lists of a scope take together.
+pub const BOOK_BYTES_MAX: usize = 32 << 20;
 /// How long before it takes effect a list is recorded, at least: whoever has read the log up to so long
 /// ago knows every price that is in force.
 pub const NOTICE: TimeDelta = TimeDelta::seconds(60);
@@ -73,8 +78,46 @@ impl PriceBook {
         self.latest().map_or(0, |list| list.version)
     }
 
+    /// What is known of the list that was published last.
+    pub fn edition(&self) -> Edition {
+        let bytes = self
+            .lists
+            .values()
+            .map(|list| bytes(&list.rules, &list.meters));
+        Edition {
+            version: self.version(),
+            effective_at: self.latest().map(|list| list.effective_at),
+            bytes: bytes.fold(0, usize::saturating_add),
+        }
+    }
+}
+
+/// All that has to be known of the lists of a scope to add one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edition {
+    /// Of the list that was published last; 0: there is none.
+    pub version: u64,
+    /// When that one takes effect.
+    pub effective_at: Option<Timestamp>,
+    /// How much all lists take: whoever prices holds them all.
+    pub bytes: usize,
+}
+
+impl Edition {
+    /// Takes a decision in force in. Total: `false` when it does not fit.
+    pub fn take_in(&mut self, published: &Published) -> bool {
+        let list = &published.list;
+        let is_next = self.version.checked_add(1) == Some(list.version);
+        if list.version > self.version {
+            self.version = list.version;
+            self.effective_at = Some(list.effective_at);
+            self.bytes = self.bytes.saturating_add(bytes(&list.rules, &list.meters));
+        }
+        is_next
+    }
+
     fn next_version(&self, expected: Option<u64>) -> Result<u64, Rejection> {
-        let version = self.version();
+        let version = self.version;
         match expected {
             Some(expected) if expected != version => {
                 let message = format!(
@@ -85,19 +128,16 @@ impl PriceBook {
             }
             _ => {}
         }
-        if self.lists.len() >= VERSIONS_MAX {
+        if version >= VERSIONS_MAX {
             let message =
                 format!("there are {VERSIONS_MAX} versions of the prices, as many as may be");
             return Err(precondition("TOO_MANY_VERSIONS", message));
         }
-        version.checked_add(1).ok_or_else(|| {
-            let message = "the prices have no further versions";
-            Rejection::new(RejectionKind::Internal, "VERSIONS_EXHAUSTED", message)
-        })
+        Ok(version.saturating_add(1))
     }
 
     /// When a list that is recorded at `at` takes effect.
-    fn effective_at(
+    fn takes_effect_at(
         &self,
         wanted: Option<Timestamp>,
         at: Timestamp,
@@ -117,12 +157,12 @@ impl PriceBook {
             let message = "prices take effect within ten years; name an earlier moment";
             return Err(precondition("PRICE_EFFECTIVE_TOO_FAR", message));
         }
-        match self.latest() {
-            Some(list) if effective_at < list.effective_at => {
+        match self.effective_at {
+            Some(latest) if effective_at < latest => {
                 let message = format!(
-                    "version {} takes effect at {}, and what follows it not before; name that \
+                    "version {} takes effect at {latest}, and what follows it not before; name that \
                      moment to replace it, or a later one",
-                    list.version, list.effective_at
+                    self.version
                 );
                 Err(precondition("EFFECTIVE_OUT_OF_ORDER", message))
             }
@@ -139,13 +179,24 @@ fn precondition(reason: &'static str, message: impl Into<String>) -> Rejection {
 ///
 /// # Errors
 /// Why it is refused.
-pub fn decide(book: &PriceBook, command: &Publish, change: Change) -> Result<Published, Rejection> {
+pub fn decide(
+    edition: &Edition,
+    command: &Publish,
+    change: Change,
+) -> Result<Published, Rejection> {
     let faults = check(&command.rules, &command.meters);
     if !faults.is_empty() {
         return Err(Rejection::invalid(faults));
     }
-    let version = book.next_version(command.expected_version)?;
-    let effective_at = book.effective_at(command.effective_at, change.at)?;
+    let version = edition.next_version(command.expected_version)?;
+    let effective_at = edition.takes_effect_at(command.effective_at, change.at)?;
+    let more = bytes(&command.rules, &command.meters);
+    if edition.bytes.saturating_add(more) > BOOK_BYTES_MAX {
+        let message = format!(
+            "all versions of the prices together take at most {BOOK_BYTES_MAX} bytes, and this one is too much for that"
+        );
+        return Err(precondition("TOO_MANY_VERSIONS", message));
+    }
     Ok(Published {
         list: PriceList {
             version,

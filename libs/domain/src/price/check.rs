@@ -70,7 +70,7 @@ fn is_built_in(meter: &Name) -> bool {
 
 /// At least as many bytes as a list takes in the log: its texts, and what numbers and lengths take at
 /// most.
-fn bytes(rules: &[Rule], meters: &BTreeSet<Name>) -> usize {
+pub(super) fn bytes(rules: &[Rule], meters: &BTreeSet<Name>) -> usize {
     const OF_METER: usize = 8;
     const OF_RULE: usize = 80;
     const OF_DIMENSION: usize = 16;

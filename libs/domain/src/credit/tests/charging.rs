@@ -79,7 +79,7 @@ fn usage_costs_what_it_cost_when_it_was_used() {
     assert_eq!(amounts(&posted), [20, 30]);
     let versions = lines(&posted).iter().map(|line| match &line.pricing {
         Pricing::By { version, .. } => *version,
-        Pricing::Unpriced | Pricing::Overflow => 0,
+        Pricing::Unpriced | Pricing::Overflow | Pricing::Rejected | Pricing::Undecidable => 0,
     });
     assert_eq!(versions.collect::<Vec<_>>(), [1, 2]);
 }
@@ -123,4 +123,19 @@ fn a_quote_is_what_would_be_charged() {
     let before = story.account.net();
     assert_eq!(&quote, story.charge(1, 1, 4));
     assert_eq!(story.account.net(), before - 4);
+}
+
+#[test]
+fn a_threshold_that_is_crossed_when_it_is_set_is_told_then_and_not_again() {
+    let mut story = Story::default();
+    story.does(0, 1, &Command::Grant(paid(5)));
+    let low = Threshold::AvailableBelow(micros(10));
+    let set = Command::SetThresholds([("low".parse().unwrap(), low)].into());
+    let crossed = |posted: &Posted| posted.crossed.len();
+    assert_eq!(crossed(story.ask(1, 2, &set).unwrap()), 1);
+    assert_eq!(crossed(story.charge(2, 2, 1)), 0);
+    assert_eq!(crossed(story.ask(3, 3, &set).unwrap()), 0);
+    // Above it and below it again: told again.
+    story.does(4, 4, &Command::Grant(paid(20)));
+    assert_eq!(crossed(story.charge(5, 5, 20)), 1);
 }

@@ -189,6 +189,30 @@ proptest! {
         prop_assert_eq!(bulk.account, single.account);
     }
 
+    /// Were it owed again at the same moment, its decider would never rest.
+    #[test]
+    fn what_time_owes_is_owed_once_and_in_time(
+        steps in prop::collection::vec((any_pause(), any_step()), 1..40),
+        later in prop_oneof![0..100_i64, 0..2_000_000_i64],
+    ) {
+        let mut story = tell(&steps);
+        let last = story.posted.last().map_or_else(|| at(0), |(at, _, _)| *at);
+        let moment = last + TimeDelta::seconds(later);
+        let is_due = next_lapse(&story.account).is_some_and(|due| due <= moment);
+        let moves = !lapse(&story.account, moment).is_empty();
+        let posted = owed(&story.account, moment);
+        prop_assert_eq!(posted.is_some(), is_due);
+        prop_assert!(is_due || !moves, "something has moved, and nobody is woken");
+        if let Some(posted) = posted {
+            let seen = story.seen(moment);
+            story.take_in(moment, None, posted);
+            prop_assert_eq!(story.account.balance(), seen.balance());
+        }
+        prop_assert!(next_lapse(&story.account).is_none_or(|due| due > moment));
+        let kept = Account::from_bytes(&story.account.to_bytes()).unwrap();
+        prop_assert_eq!(kept, story.account);
+    }
+
     #[test]
     fn no_decision_fits_twice(steps in prop::collection::vec((any_pause(), any_step()), 1..20)) {
         let mut story = tell(&steps);
