@@ -89,6 +89,16 @@ const fn batch(name: &'static str, read: fn(&[u8])) -> Parser {
 /// while it is made.
 const COMPILED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// What is kept of accounts and prices: as many entries as one may have, each empty.
+const fn decisions(name: &'static str, read: fn(&[u8])) -> Parser {
+    Parser {
+        name,
+        read,
+        multiple: 64,
+        base: 16_384 * 1_024,
+    }
+}
+
 /// Something that is compiled.
 const fn compiler(name: &'static str, read: fn(&[u8])) -> Parser {
     Parser {
@@ -104,6 +114,7 @@ pub(crate) const PARSERS: &[Parser] = &[
     parser("record", 4, record),
     parser("genesis", 4, genesis),
     parser("payload", 16, payload),
+    decisions("accounts and prices", ledger),
     parser("token", 4, token),
     parser("page token", 16, page_token),
     parser("key", 1, key),
@@ -167,6 +178,15 @@ fn payload(bytes: &[u8]) {
         let _either = black_box(decode::stored_policy_changed(type_name, bytes));
         let _either = black_box(decode::stored_rejection(type_name, bytes));
         let _either = black_box(decode::stored_directory_changed(type_name, bytes));
+    }
+}
+
+fn ledger(bytes: &[u8]) {
+    for type_name in types::ALL {
+        let _either = black_box(decode::stored_account_command(type_name, bytes));
+        let _either = black_box(decode::stored_account_posted(type_name, bytes));
+        let _either = black_box(decode::stored_publish_prices(type_name, bytes));
+        let _either = black_box(decode::stored_prices_published(type_name, bytes));
     }
 }
 

@@ -106,6 +106,40 @@ fn has_too_many_entries(mut bytes: &[u8]) -> bool {
     false
 }
 
+/// The same of a stored message, and of what lies right inside it: whatever its fields mean, each of
+/// them that could be a message is looked into once.
+pub(crate) fn has_more_entries_than(most: usize, mut bytes: &[u8]) -> bool {
+    let mut entries = 0_usize;
+    while let Ok((tag, wire_type)) = decode_key(&mut bytes) {
+        let before = bytes;
+        if skip_field(wire_type, tag, &mut bytes, DecodeContext::default()).is_err() {
+            break;
+        }
+        if wire_type == WireType::LengthDelimited {
+            let (field, _) = before.split_at(before.len() - bytes.len());
+            entries += 1 + inside(field);
+        }
+        if entries > most {
+            return true;
+        }
+    }
+    false
+}
+
+/// Entries of a field of bytes, if it is a message.
+fn inside(mut field: &[u8]) -> usize {
+    let mut entries = 0;
+    if prost::encoding::decode_varint(&mut field).is_err() {
+        return 0;
+    }
+    while let Ok((tag, wire_type)) = decode_key(&mut field)
+        && skip_field(wire_type, tag, &mut field, DecodeContext::default()).is_ok()
+    {
+        entries += usize::from(wire_type == WireType::LengthDelimited);
+    }
+    entries
+}
+
 fn too_many_entries() -> Status {
     let message = format!("the request has more than {ENTRIES_MAX} entries; send it in parts");
     refused("BATCH_TOO_LARGE", message)

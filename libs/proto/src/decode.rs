@@ -12,21 +12,26 @@ use runledger_domain::time::{FUTURE_MAX, PAST_MAX, Timestamp, micros};
 use crate::{common, message, run, schedule};
 
 mod approval;
+pub mod billing;
 mod directory;
 pub mod fields;
 mod message_fact;
 mod policy;
+pub mod price;
 mod rejection;
 mod run_fact;
 mod schedule_fact;
 pub mod simulation;
 mod skip;
 mod stored;
+mod usage_fact;
 
 pub use approval::{stored_approval_command, stored_approval_decision, tool_call_request};
+pub use billing::{stored_account_command, stored_account_posted};
 pub use directory::stored_directory_changed;
 use fields::{Fields, Path, reason};
 pub use policy::{policy, stored_policy_book, stored_policy_changed, stored_policy_command};
+pub use price::{stored_prices_published, stored_publish_prices};
 pub use rejection::stored_rejection;
 pub use simulation::simulate;
 pub use skip::{Skip, skip};

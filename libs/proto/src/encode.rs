@@ -14,22 +14,27 @@ use runledger_domain::log::{
 };
 use runledger_domain::scope::Actor;
 use runledger_domain::time::{Timestamp, micros};
-use runledger_domain::{Fact, message as messages, run as runs, schedule as schedules};
+use runledger_domain::{Fact, message as messages, run as runs, schedule as schedules, usage};
 use uuid::Uuid;
 
 use crate::{common, log, message, run, schedule, types};
 
 mod approval;
+mod billing;
 mod directory;
 mod message_fact;
 mod policy;
+mod price;
 mod rejection;
 mod run_fact;
 mod schedule_fact;
+mod usage_fact;
 
 pub use approval::{approval_command, approval_decision};
+pub use billing::{account_command, account_posted, hold, ledger};
 pub use directory::directory_changed;
 pub use policy::{policy_book, policy_changed, policy_command};
+pub use price::{prices_published, publish_prices};
 pub use rejection::rejected;
 
 /// The type name and the encoded payload of a fact, as they are stored.
@@ -76,6 +81,10 @@ pub fn payload(fact: &Fact) -> (&'static str, Vec<u8>) {
         Fact::Message(messages::Fact::MessageRecorded(fact)) => (
             types::MESSAGE_RECORDED,
             message::v1::MessageRecorded::from(fact).encode_to_vec(),
+        ),
+        Fact::Usage(usage::Fact::Forwarded(fact)) => (
+            types::USAGE_FORWARDED,
+            crate::billing::v1::UsageForwarded::from(fact).encode_to_vec(),
         ),
     }
 }
@@ -263,27 +272,26 @@ pub fn as_of(token: impl Display, lag: Duration) -> common::v1::AsOf {
     }
 }
 
-impl From<&Fact> for run::v1::timeline_item::Fact {
-    fn from(fact: &Fact) -> Self {
-        match fact {
-            Fact::Run(fact) => match fact {
-                runs::Fact::Started(fact) => Self::RunStarted(fact.as_ref().into()),
-                runs::Fact::Progressed(fact) => Self::RunProgressed(fact.into()),
-                runs::Fact::Ended(fact) => Self::RunEnded(fact.into()),
-                runs::Fact::StepStarted(fact) => Self::StepStarted(fact.into()),
-                runs::Fact::StepEnded(fact) => Self::StepEnded(fact.into()),
-                runs::Fact::ToolCallStarted(fact) => Self::ToolCallStarted(fact.into()),
-                runs::Fact::ToolCallEnded(fact) => Self::ToolCallEnded(fact.into()),
-                runs::Fact::UsageRecorded(fact) => Self::UsageRecorded(fact.into()),
-            },
-            Fact::Schedule(schedules::Fact::OccurrenceRecorded(fact)) => {
-                Self::OccurrenceRecorded(fact.into())
-            }
-            Fact::Message(messages::Fact::MessageRecorded(fact)) => {
-                Self::MessageRecorded(fact.into())
-            }
+/// A fact as a timeline shows it. `None`: of a family that no timeline shows.
+pub fn timeline_fact(fact: &Fact) -> Option<run::v1::timeline_item::Fact> {
+    use run::v1::timeline_item::Fact as Wire;
+    Some(match fact {
+        Fact::Run(fact) => match fact {
+            runs::Fact::Started(fact) => Wire::RunStarted(fact.as_ref().into()),
+            runs::Fact::Progressed(fact) => Wire::RunProgressed(fact.into()),
+            runs::Fact::Ended(fact) => Wire::RunEnded(fact.into()),
+            runs::Fact::StepStarted(fact) => Wire::StepStarted(fact.into()),
+            runs::Fact::StepEnded(fact) => Wire::StepEnded(fact.into()),
+            runs::Fact::ToolCallStarted(fact) => Wire::ToolCallStarted(fact.into()),
+            runs::Fact::ToolCallEnded(fact) => Wire::ToolCallEnded(fact.into()),
+            runs::Fact::UsageRecorded(fact) => Wire::UsageRecorded(fact.into()),
+        },
+        Fact::Schedule(schedules::Fact::OccurrenceRecorded(fact)) => {
+            Wire::OccurrenceRecorded(fact.into())
         }
-    }
+        Fact::Message(messages::Fact::MessageRecorded(fact)) => Wire::MessageRecorded(fact.into()),
+        Fact::Usage(_) => return None,
+    })
 }
 
 fn id_bytes(id: Uuid) -> Bytes {

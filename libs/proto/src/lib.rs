@@ -30,5 +30,5 @@ macro_rules! packages {
 }
 
 packages!(
-    approval, audit, common, directory, log, message, policy, run, schedule
+    approval, audit, billing, common, directory, log, message, policy, price, run, schedule
 );

@@ -1,10 +1,13 @@
 //! Enums of the wire and of the domain, each pair in one table.
 
-use runledger_domain::{approval, audit, decision, log, message, policy, run, schedule, scope};
+use runledger_domain::{
+    approval, audit, credit, decision, log, message, policy, run, schedule, scope,
+};
 
 use crate::{
-    approval as wire_approval, audit as wire_audit, common, log as wire_log,
-    message as wire_message, policy as wire_policy, run as wire_run, schedule as wire_schedule,
+    approval as wire_approval, audit as wire_audit, billing as wire_billing, common,
+    log as wire_log, message as wire_message, policy as wire_policy, run as wire_run,
+    schedule as wire_schedule,
 };
 
 /// An enum of the wire whose values, but for "unspecified", are those of a domain enum.
@@ -71,5 +74,11 @@ words! {
     wire_approval::v1::ApprovalStatus = approval::Status {
         Pending, Approved, Rejected, Expired, Cancelled,
     }
+    wire_billing::v1::GrantKind = credit::GrantKind { Paid, Promotional, Refund, Adjustment }
+    wire_billing::v1::EntryKind = credit::EntryKind {
+        Initial, Credit, Debit, Refund, Expiration, Adjustment, WriteOff, Hold, Release,
+    }
+    wire_billing::v1::BeyondLimit = credit::Beyond { RejectHolds, Reject, Flag }
+    wire_billing::v1::SpendLimit = credit::Limit { Day, Month, Agent, Run }
     wire_message::v1::SenderRole = message::SenderRole { User, Agent, System, Tool }
 }

@@ -260,7 +260,7 @@ fn approval_id(text: &str, see: &mut Fields<'_>) -> Option<ApprovalId> {
     see.uuid("approval_id", text).map(ApprovalId::new)
 }
 
-fn actor(
+pub(super) fn actor(
     name: &'static str,
     wire: Option<common::v1::Actor>,
     see: &mut Fields<'_>,
@@ -288,7 +288,7 @@ fn digest(bytes: &[u8], see: &mut Fields<'_>) -> Option<Digest> {
     digest
 }
 
-fn read<M: Message + Default, T>(
+pub(super) fn read<M: Message + Default, T>(
     type_name: &str,
     bytes: &[u8],
     convert: impl FnOnce(M, &mut Fields<'_>) -> Option<T>,

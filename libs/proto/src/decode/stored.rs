@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::approval::stored_approval_decision;
 use super::fields::Fields;
-use super::{message_fact, run_fact, schedule_fact, timestamp};
+use super::{message_fact, run_fact, schedule_fact, timestamp, usage_fact};
 use crate::words::{Word, known};
 use crate::{common, log, types};
 
@@ -32,6 +32,8 @@ pub enum Stored {
 /// Why stored bytes cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("a message of type {type_name} has more than {ENTRIES_MAX} entries")]
+    Entries { type_name: Box<str> },
     #[error("decode a message of type {type_name}")]
     Decode {
         type_name: Box<str>,
@@ -242,6 +244,7 @@ pub fn payload(type_name: &str, bytes: &[u8]) -> Result<Option<Fact>, Error> {
             let convert = message_fact::message_recorded;
             read(type_name, bytes, convert, Fact::Message)
         }
+        types::USAGE_FORWARDED => read(type_name, bytes, usage_fact::usage_forwarded, Fact::Usage),
         _ => Ok(None),
     }
 }
@@ -258,6 +261,19 @@ fn read<M: Message + Default, F>(
         &mut Fields::of_stored(&mut violations),
     );
     Ok(fact.filter(|_| violations.is_empty()).map(family))
+}
+
+/// Most entries of one stored message and of those right inside it: several times what the largest
+/// decision has. An empty one takes two bytes here, and hundreds once it is decoded.
+const ENTRIES_MAX: usize = 16_384;
+
+/// Refuses what would take far more than it is.
+pub(super) fn bounded(type_name: &str, bytes: &[u8]) -> Result<(), Error> {
+    if crate::codec::has_more_entries_than(ENTRIES_MAX, bytes) {
+        let type_name = type_name.into();
+        return Err(Error::Entries { type_name });
+    }
+    Ok(())
 }
 
 pub(super) fn message<M: Message + Default>(type_name: &str, bytes: &[u8]) -> Result<M, Error> {

@@ -2,6 +2,7 @@
 
 mod any;
 mod approval;
+mod billing;
 mod directory;
 mod faults;
 mod golden;

@@ -36,7 +36,7 @@ fn report(id: Uuid, fact: &Fact) -> Result<Reported, Vec<runledger_domain::fault
         };
         decode::tool_call_fact(fact, &bounds, at)
     };
-    match fact.into() {
+    match encode::timeline_fact(fact).expect("a fact that callers report") {
         Wire::RunStarted(fact) => of_run(wire_run::v1::run_fact::Fact::RunStarted(fact), id),
         Wire::RunProgressed(fact) => of_run(wire_run::v1::run_fact::Fact::RunProgressed(fact), id),
         Wire::RunEnded(fact) => of_run(wire_run::v1::run_fact::Fact::RunEnded(fact), id),

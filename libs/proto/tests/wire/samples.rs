@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use runledger_domain::Fact;
+use runledger_domain::credit::Spender;
 use runledger_domain::decision::{Rejection, RejectionKind};
 use runledger_domain::fault::Violation;
 use runledger_domain::ids::{Incarnation, InvalidId, PrincipalId, RecordId, RunId, TenantId};
@@ -19,6 +20,7 @@ use runledger_domain::run::{self, AgentContext, Limits, ToolResult};
 use runledger_domain::schedule::{self, OccurrenceStatus};
 use runledger_domain::scope::{Actor, Mode, PrincipalKind, Role, Scope};
 use runledger_domain::time::Timestamp;
+use runledger_domain::usage;
 use runledger_proto::{encode, types};
 use uuid::Uuid;
 
@@ -51,7 +53,20 @@ fn error() -> run::Error {
 
 /// A fact of every type, with every field set.
 pub(crate) fn facts() -> Vec<Fact> {
-    [vec![started()], progress(), work(), elsewhere()].concat()
+    [vec![started()], progress(), work(), elsewhere(), used()].concat()
+}
+
+fn used() -> Vec<Fact> {
+    vec![Fact::Usage(usage::Fact::Forwarded(usage::Forwarded {
+        account_id: id("account-1"),
+        meter: id("tokens_output"),
+        quantity: 1_500,
+        dimensions: [(id("model"), "large".to_owned())].into(),
+        spender: Spender {
+            agent: Some(id("agent-7")),
+            run: Some(run_id()),
+        },
+    }))]
 }
 
 fn run_id() -> RunId {
