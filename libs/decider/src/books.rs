@@ -17,11 +17,20 @@ use crate::rules::Rules;
 use crate::statements;
 use crate::states::{LoadError, States, StreamId, Wanted, number};
 
+mod facts;
+
+pub use facts::Answered;
+use facts::Facts;
+
 /// A decision in force, as read models take it in.
 #[derive(Debug)]
 pub struct Folded<'a, D> {
     pub applied: &'a Applied,
     pub decision: &'a D,
+    /// The facts that it answers, in the order in which it names them.
+    pub answers: Vec<Answered>,
+    /// The state of its stream behind it, encoded: of every so manieth, as the rules say.
+    pub state: Option<Vec<u8>>,
 }
 
 /// What a service makes of the same records beside the states of its rules: the tables that people
@@ -122,9 +131,12 @@ impl<R: Rules, M: ReadModel<R>> Projection for Books<R, M> {
                 Kind::Fact | Kind::Command | Kind::Genesis => {}
             }
         }
+        let mut states = BTreeMap::new();
         if !wanted.is_empty() {
-            self.fold(tx, fresh(), &decoded, wanted).await?;
+            states = self.fold(tx, fresh(), &decoded, wanted).await?;
         }
+        let facts = Facts::of(&*self.rules, fresh(), &decoded);
+        let mut answers = facts.write(tx).await?;
         let facts: Vec<&Applied> = fresh()
             .filter(|applied| applied.record.kind == Kind::Fact)
             .collect();
@@ -132,7 +144,12 @@ impl<R: Rules, M: ReadModel<R>> Projection for Books<R, M> {
             .enumerate()
             .filter_map(|(index, applied)| {
                 let decision = decoded.get(&index)?;
-                Some(Folded { applied, decision })
+                Some(Folded {
+                    applied,
+                    decision,
+                    answers: answers.remove(&index).unwrap_or_default(),
+                    state: states.remove(&index),
+                })
             })
             .collect();
         self.read_model.apply(tx, &facts, &decisions).await
@@ -151,9 +168,10 @@ impl<R: Rules, M: ReadModel<R>> Books<R, M> {
         fresh: impl Iterator<Item = &'a Applied>,
         decoded: &BTreeMap<usize, R::Decision>,
         wanted: Wanted,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<BTreeMap<usize, Vec<u8>>, ApplyError> {
         let rules = &*self.rules;
         let mut states = States::load(rules, tx, wanted).await.map_err(load_error)?;
+        let mut kept = BTreeMap::new();
         let mut misfits = 0;
         for (index, applied) in fresh.enumerate() {
             let at = moment(&applied.record);
@@ -162,6 +180,8 @@ impl<R: Rules, M: ReadModel<R>> Books<R, M> {
                     let decision = decoded.get(&index);
                     let fits = states.evolve(rules, &id(applied), decision, at);
                     misfits += u64::from(!fits);
+                    let state = states.kept(rules, &id(applied));
+                    kept.extend(state.map(|state| (index, state)));
                 }
                 (Kind::Fact, Some(fact)) if rules.heeds(fact) => {
                     states.heed(rules, &id(applied), fact, at);
@@ -170,7 +190,8 @@ impl<R: Rules, M: ReadModel<R>> Books<R, M> {
             }
         }
         counter!("runledger_decider_misfits_total").increment(misfits);
-        states.write(rules, tx).await.map_err(load_error)
+        states.write(rules, tx).await.map_err(load_error)?;
+        Ok(kept)
     }
 }
 

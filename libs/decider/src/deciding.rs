@@ -93,8 +93,10 @@ impl<R: Rules> Attendant<PgPool> for Decider<R> {
     fn taken_up(&mut self, cursors: &[Cursor]) {
         for cursor in cursors {
             if self.rules.decides(cursor.partition) {
-                self.held
-                    .insert(cursor.partition, Held::new(cursor.clone()));
+                self.held.insert(
+                    cursor.partition,
+                    Held::new(cursor.clone(), self.rules.answers_facts()),
+                );
             }
         }
         self.wake = Some(Instant::now());
@@ -252,11 +254,12 @@ impl<R: Rules> Decider<R> {
         let all = usize::from(self.options.round_commands);
         let ready = |(partition, held): (&Partition, &Held)| {
             let is_ready = held.rounds.as_ref().is_some_and(Rounds::is_ready);
-            let has_any = looks_for_due || held.undecided_from.is_some();
-            (is_ready && has_any).then_some(Ready {
+            let from = held.from(looks_for_due);
+            (is_ready && (looks_for_due || from.is_some())).then_some(Ready {
                 partition: *partition,
-                from: held.undecided_from,
+                from,
                 most: if held.wary_until.is_some() { 1 } else { all },
+                is_wary: held.wary_until.is_some(),
             })
         };
         self.held.iter().filter_map(ready).collect()
@@ -312,7 +315,7 @@ impl<R: Rules> Decider<R> {
         at: Timestamp,
         input: &mut reading::Input<R>,
     ) -> Result<Option<(Judged, Timestamp)>, reading::Error> {
-        let (mut commands, owed) = input.of(ready.partition);
+        let (mut work, is_cut) = input.of(ready.partition);
         let Some(held) = self.held.get_mut(&ready.partition) else {
             return Ok(None);
         };
@@ -320,14 +323,12 @@ impl<R: Rules> Decider<R> {
             return Ok(None);
         };
         let at = desk.at;
-        let wary = held.is_wary(ready, &commands);
+        let wary = held.is_wary(ready, &work);
         if wary {
-            for command in &mut commands {
-                wariness::attempt(database, command).await?;
-            }
+            wariness::attempt(database, &mut work).await?;
         }
-        held.note_undecided(ready.most, &commands);
-        let judged = judge(&*self.rules, desk, &mut input.states, &owed, &commands);
+        held.note_undecided(&work, is_cut);
+        let judged = judge(&*self.rules, desk, &mut input.states, &work);
         if wary {
             // It was survived: only what fells its decider counts.
             wariness::forget(database, &[ready.partition]).await?;

@@ -21,6 +21,10 @@ use uuid::Uuid;
 use crate::rules::{Moment, Rules, Ruling};
 use crate::states::{States, StreamId};
 
+mod facts;
+
+pub(crate) use facts::OwedFact;
+
 /// Largest decision, in bytes as stored; a topic takes 1 MiB.
 pub(crate) const DECISION_BYTES_MAX: usize = 960 << 10;
 /// How often a command is tried after unclean ends.
@@ -39,6 +43,7 @@ pub(crate) struct Undecided {
 #[derive(Clone, Debug)]
 pub(crate) struct Owed {
     pub(crate) id: StreamId,
+    /// Empty: the stream itself.
     pub(crate) part: String,
 }
 
@@ -68,50 +73,117 @@ pub(crate) struct Judged {
     pub(crate) waits: bool,
 }
 
+/// All that one round judges in one partition.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Work {
+    /// By offset, as the facts are.
+    pub(crate) commands: Vec<Undecided>,
+    pub(crate) facts: Vec<OwedFact>,
+    pub(crate) owed: Vec<Owed>,
+}
+
+impl Work {
+    /// Leaves out what lies behind an offset: something before it was not read.
+    pub(crate) fn cut_behind(&mut self, last: u64) {
+        self.commands.retain(|one| one.position.offset <= last);
+        self.facts.retain(|one| one.position.offset <= last);
+    }
+
+    /// Where the first lies.
+    pub(crate) fn first_offset(&self) -> Option<u64> {
+        let command = self.commands.first().map(|one| one.position.offset);
+        let fact = self.facts.first().map(|one| one.position.offset);
+        command.into_iter().chain(fact).min()
+    }
+
+    fn in_order(&self) -> Vec<Item<'_>> {
+        let commands = self.commands.iter().map(Item::Command);
+        let mut items: Vec<Item<'_>> = commands.chain(self.facts.iter().map(Item::Fact)).collect();
+        items.sort_by_key(|item| item.offset());
+        items
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Item<'a> {
+    Command(&'a Undecided),
+    Fact(&'a OwedFact),
+}
+
+impl Item<'_> {
+    fn offset(self) -> u64 {
+        match self {
+            Self::Command(one) => one.position.offset,
+            Self::Fact(one) => one.position.offset,
+        }
+    }
+}
+
 struct Judging<'a, R: Rules> {
     rules: &'a R,
     desk: Desk<'a>,
     states: &'a mut States<R>,
     judged: Judged,
+    /// Facts that are answered before the next command of their stream, or at the end.
+    gathered: BTreeMap<StreamId, Vec<&'a OwedFact>>,
+    /// Nothing more of these streams is decided in this round.
+    waiting: BTreeSet<StreamId>,
 }
 
-/// Judges what is owed, then the commands in the order of the log, each against what was read and
-/// against the round's own decisions.
+/// Judges what is owed, then commands and facts in the order of the log, each against what was read
+/// and against the round's own decisions.
 pub(crate) fn judge<R: Rules>(
     rules: &R,
     desk: Desk<'_>,
     states: &mut States<R>,
-    owed: &[Owed],
-    commands: &[Undecided],
+    work: &Work,
 ) -> Judged {
     let mut judging = Judging {
         rules,
         desk,
         states,
         judged: Judged::default(),
+        gathered: BTreeMap::new(),
+        waiting: BTreeSet::new(),
     };
-    for owed in owed {
+    for owed in &work.owed {
         judging.settle(owed);
     }
-    let mut waiting: BTreeSet<StreamId> = BTreeSet::new();
-    for command in commands {
-        let id = (command.record.scope, command.record.stream.clone());
-        if waiting.contains(&id) {
-            continue;
-        }
-        if judging.answer(&id, command) {
-            let waited = judging.desk.now - command.record.recorded_at;
-            histogram!("runledger_decider_command_age_seconds")
-                .record(waited.to_std().unwrap_or_default());
-        } else {
-            waiting.insert(id);
-            judging.judged.waits = true;
+    for item in work.in_order() {
+        match item {
+            Item::Fact(fact) => {
+                let id = (fact.record.scope, fact.record.stream.clone());
+                judging.gather(&id, fact);
+            }
+            Item::Command(command) => judging.take(command),
         }
     }
+    judging.answer_all_gathered();
     judging.judged
 }
 
 impl<R: Rules> Judging<'_, R> {
+    /// A command, behind the facts of its stream that lie before it.
+    fn take(&mut self, command: &Undecided) {
+        let id = (command.record.scope, command.record.stream.clone());
+        self.answer_gathered(&id);
+        if self.waiting.contains(&id) {
+            return;
+        }
+        if self.answer(&id, command) {
+            let waited = self.desk.now - command.record.recorded_at;
+            histogram!("runledger_decider_command_age_seconds")
+                .record(waited.to_std().unwrap_or_default());
+        } else {
+            self.wait(&id);
+        }
+    }
+
+    fn wait(&mut self, id: &StreamId) {
+        self.waiting.insert(id.clone());
+        self.judged.waits = true;
+    }
+
     fn settle(&mut self, owed: &Owed) {
         if self.desk.suspended.contains_key(&owed.id) {
             return; // what it is owed is decided when it can be read again
@@ -119,12 +191,15 @@ impl<R: Rules> Judging<'_, R> {
         let Some(held) = self.states.get(&owed.id) else {
             return;
         };
-        let Some(Some(part)) = held.parts.get(&*owed.part) else {
-            return;
+        let due = || {
+            if owed.part.is_empty() {
+                return self.rules.lapse(&held.state, self.desk.at);
+            }
+            let part = held.parts.get(&*owed.part)?.as_ref()?;
+            self.rules.due(&held.state, &owed.part, part, self.desk.at)
         };
-        let due = || self.rules.due(&held.state, &owed.part, part, self.desk.at);
         let Ok(due) = catch_unwind(AssertUnwindSafe(due)) else {
-            alarm(&owed.id, "what a part is owed could not be judged");
+            alarm(&owed.id, "what time owes could not be judged");
             return;
         };
         if let Some(decision) = due {
@@ -340,7 +415,7 @@ fn decision_id(prev: &Digest, cause: Option<RecordId>, part: Option<&str>) -> Re
 }
 
 /// Deciders are nobody's principal.
-fn decider() -> Author {
+pub(crate) fn decider() -> Author {
     Author {
         principal: PrincipalId::new(Uuid::nil()),
         kind: Some(PrincipalKind::Service),

@@ -21,9 +21,9 @@ pub mod statements;
 mod states;
 mod view;
 
-pub use books::{Books, Folded, ReadModel, TABLES};
+pub use books::{Answered, Books, Folded, ReadModel, TABLES};
 pub use callers::{Answer, Callers, Command, Options as CallerOptions, log_fault};
 pub use deciding::{Decider, Options};
 pub use rounds::Rounds;
-pub use rules::{Moment, Rules, Ruling, StateError};
+pub use rules::{FACTS_MAX, FactsMoment, FactsRuling, Moment, Owing, Rules, Ruling, StateError};
 pub use view::{Confirmed, View, Viewed};

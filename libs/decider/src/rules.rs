@@ -8,6 +8,9 @@ use runledger_domain::scope::Scope;
 use runledger_domain::time::Timestamp;
 use runledger_proto::decode;
 
+/// Most facts that one decision answers.
+pub const FACTS_MAX: usize = 500;
+
 /// Why a state that was stored cannot be read: somebody else has written it.
 #[derive(Debug, thiserror::Error)]
 #[error("the state of {what} cannot be read")]
@@ -43,6 +46,36 @@ pub enum Ruling<D> {
     Rejected(Rejection),
     /// Not now: what is known of another family is too old. Nothing else of the stream is decided
     /// before it.
+    Waits,
+}
+
+/// When and for whom facts are answered.
+#[derive(Clone, Copy, Debug)]
+pub struct FactsMoment<'a> {
+    /// As of [`Moment`].
+    pub at: Timestamp,
+    pub scope: Scope,
+    pub stream: &'a Stream,
+}
+
+/// A fact that is owed a decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Owing<'a> {
+    pub position: Position,
+    pub record: &'a Record,
+    pub fact: &'a Fact,
+}
+
+/// What the rules say to facts: they have happened, so none is refused.
+#[derive(Debug)]
+pub enum FactsRuling<D> {
+    /// It answers all of them.
+    Decided {
+        decision: D,
+        /// The last records of other families that it knows of.
+        views: Vec<Position>,
+    },
+    /// As [`Ruling::Waits`].
     Waits,
 }
 
@@ -124,6 +157,63 @@ pub trait Rules: Send + Sync + 'static {
 
     /// From when on [`Self::due`] has an answer; long ago: already now.
     fn due_at(&self, stream: &Self::Stream, part: &Self::Part) -> Option<Timestamp>;
+
+    /// Whether streams themselves are owed decisions by time. When that is, is kept as of the part
+    /// without a name.
+    fn lapses(&self) -> bool {
+        false
+    }
+
+    /// The decision that a stream is owed at `at` by time alone.
+    fn lapse(&self, _stream: &Self::Stream, _at: Timestamp) -> Option<Self::Decision> {
+        None
+    }
+
+    /// From when on [`Self::lapse`] has an answer, which then moves it on.
+    fn lapse_at(&self, _stream: &Self::Stream) -> Option<Timestamp> {
+        None
+    }
+
+    /// Whether any fact is owed a decision. Such services have the table `facts`.
+    fn answers_facts(&self) -> bool {
+        false
+    }
+
+    /// Whether a fact is owed a decision.
+    fn answers(&self, _fact: &Fact) -> bool {
+        false
+    }
+
+    /// One decision for facts of one stream, at most [`FACTS_MAX`], in the order of the log. `None`:
+    /// never, of rules that answer none.
+    fn decide_facts(
+        &self,
+        _stream: &Self::Stream,
+        _facts: &[Owing<'_>],
+        _moment: &FactsMoment<'_>,
+    ) -> Option<FactsRuling<Self::Decision>> {
+        None
+    }
+
+    /// The answer to facts that cannot be decided: deciding them fails, or fells whoever tries.
+    fn give_up(
+        &self,
+        _stream: &Self::Stream,
+        _facts: &[Owing<'_>],
+        _moment: &FactsMoment<'_>,
+    ) -> Option<Self::Decision> {
+        None
+    }
+
+    /// The facts of its stream that a decision answers.
+    fn answered(&self, _decision: &Self::Decision) -> Vec<RecordId> {
+        Vec::new()
+    }
+
+    /// Some: read models get the state of a stream behind every so manieth of its decisions.
+    fn keeps_state_every(&self) -> Option<u64> {
+        None
+    }
 
     /// Told at most every half second while something [`Ruling::Waits`]: look at the views now.
     fn refresh(&self) {}

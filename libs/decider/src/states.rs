@@ -18,6 +18,9 @@ use crate::statements;
 type StateRow = (Uuid, String, String, Option<String>, i64, Vec<u8>);
 type PartRow = (Uuid, String, String, String, Vec<u8>);
 
+/// The part that stands for the stream itself; no part has this name.
+const OF_STREAM: &str = "";
+
 /// A stream, wherever it lies.
 pub(crate) type StreamId = (Scope, Stream);
 
@@ -186,6 +189,28 @@ impl<R: Rules> States<R> {
         Ok(())
     }
 
+    /// Streams of which nothing was heard.
+    #[cfg(test)]
+    pub(crate) fn unheard(
+        rules: &R,
+        ids: impl IntoIterator<Item = StreamId>,
+        partition: Partition,
+    ) -> Self {
+        let held = |id: StreamId| {
+            let held = Held {
+                partition,
+                version: 0,
+                state: rules.unheard(&id.1),
+                parts: BTreeMap::new(),
+                changed: false,
+                changed_parts: BTreeSet::new(),
+                unsettled: false,
+            };
+            (id, held)
+        };
+        Self(ids.into_iter().map(held).collect())
+    }
+
     pub(crate) fn get(&self, id: &StreamId) -> Option<&Held<R>> {
         self.0.get(id)
     }
@@ -224,6 +249,13 @@ impl<R: Rules> States<R> {
         }
     }
 
+    /// The state of a stream, encoded, if it is one that is kept.
+    pub(crate) fn kept(&self, rules: &R, id: &StreamId) -> Option<Vec<u8>> {
+        let (every, held) = (rules.keeps_state_every()?, self.0.get(id)?);
+        let is_kept = held.version.checked_rem(every) == Some(0);
+        is_kept.then(|| rules.encode_stream(&held.state))
+    }
+
     /// Writes what has changed, and what parts are owed from now on.
     pub(crate) async fn write(
         &mut self,
@@ -251,6 +283,12 @@ impl<R: Rules> States<R> {
                     part_states.push(rules.encode_part(part));
                     dues.push(rules.due_at(&held.state, part));
                 }
+            }
+            if rules.lapses() {
+                owners.push((id, held));
+                parts.push(OF_STREAM);
+                part_states.push(Vec::new());
+                dues.push(rules.lapse_at(&held.state));
             }
         }
         let (tenants, modes, streams) = columns(changed.iter().map(|(id, _)| *id));

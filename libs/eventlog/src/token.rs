@@ -174,6 +174,8 @@ const fn code(family: Family) -> u8 {
         Family::Message => 3,
         Family::Policy => 4,
         Family::Directory => 5,
+        Family::Price => 6,
+        Family::Billing => 7,
     }
 }
 

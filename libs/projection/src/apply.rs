@@ -139,7 +139,7 @@ impl ApplyError {
     }
 
     /// For `map_err`: the same of the log.
-    pub(crate) fn log(doing: &'static str) -> impl FnOnce(runledger_eventlog::Error) -> Self {
+    pub fn log(doing: &'static str) -> impl FnOnce(runledger_eventlog::Error) -> Self {
         move |source| Self::Log { doing, source }
     }
 

@@ -125,7 +125,11 @@ impl runledger_decider::Rules for Rules {
                 decode::stored_policy_command(type_name, payload)?.map(Command::Policy)
             }
             Family::Run => decode::stored_approval_command(type_name, payload)?.map(Command::Call),
-            Family::Schedule | Family::Message | Family::Directory => None,
+            Family::Schedule
+            | Family::Message
+            | Family::Directory
+            | Family::Price
+            | Family::Billing => None,
         })
     }
 
@@ -138,7 +142,11 @@ impl runledger_decider::Rules for Rules {
             Family::Run => {
                 decode::stored_approval_decision(type_name, payload)?.map(Decision::Call)
             }
-            Family::Schedule | Family::Message | Family::Directory => None,
+            Family::Schedule
+            | Family::Message
+            | Family::Directory
+            | Family::Price
+            | Family::Billing => None,
         })
     }
 
@@ -167,7 +175,11 @@ impl runledger_decider::Rules for Rules {
         match stream.family() {
             Family::Run => Held::Run(Box::default()),
             Family::Policy => Held::Policies(Book::default()),
-            Family::Schedule | Family::Message | Family::Directory => Held::Unknown,
+            Family::Schedule
+            | Family::Message
+            | Family::Directory
+            | Family::Price
+            | Family::Billing => Held::Unknown,
         }
     }
 
@@ -187,7 +199,11 @@ impl runledger_decider::Rules for Rules {
             Family::Policy => decode::stored_policy_book(bytes)
                 .map(Held::Policies)
                 .map_err(|fault| unreadable(stream, fault)),
-            Family::Schedule | Family::Message | Family::Directory => Ok(Held::Unknown),
+            Family::Schedule
+            | Family::Message
+            | Family::Directory
+            | Family::Price
+            | Family::Billing => Ok(Held::Unknown),
         }
     }
 
@@ -202,7 +218,7 @@ impl runledger_decider::Rules for Rules {
     fn heeds(&self, fact: &Fact) -> bool {
         match fact {
             Fact::Run(fact) => approval::heeds(fact),
-            Fact::Schedule(_) | Fact::Message(_) => false,
+            Fact::Schedule(_) | Fact::Message(_) | Fact::Usage(_) => false,
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::reading::Ready;
-use crate::judging::{Desk, Undecided};
+use crate::judging::{Desk, Work};
 use crate::rounds::{Read, Rounds};
 use crate::rules::Rules;
 use crate::states::StreamId;
@@ -35,12 +35,15 @@ pub(super) struct Held {
     pub(super) opened: bool,
     /// It was left without a word: commands below this offset are decided one by one.
     pub(super) wary_until: Option<u64>,
+    /// Whether facts are owed decisions too.
+    answers_facts: bool,
 }
 
 impl Held {
-    pub(super) fn new(cursor: Cursor) -> Self {
+    pub(super) fn new(cursor: Cursor, answers_facts: bool) -> Self {
         Self {
             cursor,
+            answers_facts,
             rounds: None,
             undecided_from: Some(0),
             last: None,
@@ -65,7 +68,12 @@ impl Held {
     }
 
     pub(super) fn saw(&mut self, seen: &Seen) {
-        if seen.kind == Kind::Command {
+        let is_owed = match seen.kind {
+            Kind::Command => true,
+            Kind::Fact => self.answers_facts,
+            Kind::Decision | Kind::Genesis => false,
+        };
+        if is_owed {
             self.undecided_from.get_or_insert(seen.position.offset);
         }
         let Some(rounds) = &mut self.rounds else {
@@ -91,6 +99,15 @@ impl Held {
                 self.drop_round();
             }
         }
+    }
+
+    /// From where on anything may be undecided. Facts that were suspended come back without a record
+    /// that says so: redriven, or behind one that was skipped. They are looked for now and then.
+    pub(super) fn from(&self, now_and_then: bool) -> Option<u64> {
+        if now_and_then && self.answers_facts {
+            return Some(0);
+        }
+        self.undecided_from
     }
 
     /// What was sent may be in the log or come to be: read to the end first.
@@ -129,21 +146,20 @@ impl Held {
     }
 
     /// Whether what was taken may have felled another. Not any more, once that is behind.
-    pub(super) fn is_wary(&mut self, ready: &Ready, commands: &[Undecided]) -> bool {
+    pub(super) fn is_wary(&mut self, ready: &Ready, work: &Work) -> bool {
         let Some(until) = self.wary_until else {
             return false;
         };
-        let is_before = |one: &Undecided| one.position.offset < until;
-        if ready.from.is_some() && !commands.iter().any(is_before) {
+        let is_before = work.first_offset().is_some_and(|first| first < until);
+        if ready.from.is_some() && !is_before {
             self.wary_until = None;
         }
         self.wary_until.is_some()
     }
 
-    /// All that was there was taken, unless it was as much as one round takes.
-    pub(super) fn note_undecided(&mut self, most: usize, commands: &[Undecided]) {
-        let first = commands.first().map(|command| command.position.offset);
-        self.undecided_from = first.filter(|_| commands.len() >= most);
+    /// All that was there was taken, unless there is more than one round takes.
+    pub(super) fn note_undecided(&mut self, work: &Work, is_cut: bool) {
+        self.undecided_from = work.first_offset().filter(|_| is_cut);
     }
 
     pub(super) fn sent(&mut self, hashes: Vec<Digest>, at: Timestamp) {
@@ -152,5 +168,65 @@ impl Held {
         }
         self.sent_at = Some(Instant::now());
         self.last = self.last.map(|(last, version)| (last.max(at), version));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use runledger_domain::ids::Incarnation;
+    use runledger_domain::log::{Family, Partition, Position};
+
+    use super::*;
+
+    fn held(answers_facts: bool) -> Held {
+        let partition = Partition {
+            family: Family::Billing,
+            number: 0,
+        };
+        Held::new(Cursor::new(partition), answers_facts)
+    }
+
+    fn seen(kind: Kind, offset: u64) -> Seen {
+        Seen {
+            position: Position {
+                partition: Partition {
+                    family: Family::Billing,
+                    number: 0,
+                },
+                incarnation: Incarnation::new(uuid::Uuid::from_u128(9)),
+                offset,
+            },
+            kind,
+            decision: None,
+        }
+    }
+
+    #[test]
+    fn what_was_suspended_is_looked_for_now_and_then() {
+        let mut held = held(true);
+        // All was taken, and what is suspended was left; then something came that says nothing of it.
+        held.note_undecided(&Work::default(), false);
+        assert_eq!((held.from(false), held.from(true)), (None, Some(0)));
+        held.saw(&seen(Kind::Fact, 20));
+        assert_eq!((held.from(false), held.from(true)), (Some(20), Some(0)));
+    }
+
+    #[test]
+    fn a_fact_wakes_only_those_who_answer_facts() {
+        for (answers, kind, from) in [
+            (true, Kind::Fact, Some(7)),
+            (false, Kind::Fact, None),
+            (false, Kind::Command, Some(7)),
+        ] {
+            let mut held = held(answers);
+            held.note_undecided(&Work::default(), false);
+            held.saw(&seen(kind, 7));
+            assert_eq!(held.from(false), from);
+        }
+        assert_eq!(
+            held(false).from(true),
+            Some(0),
+            "at first everything may be undecided"
+        );
     }
 }

@@ -1,16 +1,16 @@
 //! What a round needs of the tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use runledger_domain::ids::Incarnation;
-use runledger_domain::log::{Family, Partition, Position};
+use runledger_domain::log::{Family, Partition, Position, Record};
 use runledger_domain::time::Timestamp;
 use runledger_proto::decode;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::judging::{Owed, Undecided};
-use crate::rules::Rules;
+use crate::judging::{Owed, OwedFact, Undecided, Work};
+use crate::rules::{FACTS_MAX, Rules};
 use crate::statements;
 use crate::states::{LoadError, States, StreamId, Wanted, id_of, number};
 
@@ -33,7 +33,12 @@ pub(super) struct Ready {
     pub(super) from: Option<u64>,
     /// Most commands of this round.
     pub(super) most: usize,
+    /// It was left without a word: one by one.
+    pub(super) is_wary: bool,
 }
+
+/// Most facts of one partition in one round.
+const FACTS_A_ROUND: usize = 8 * FACTS_MAX;
 
 /// What is asked of the tables for one round.
 pub(super) struct Reading<'a, R> {
@@ -49,16 +54,18 @@ pub(super) struct Reading<'a, R> {
 
 /// What one round judges.
 pub(super) struct Input<R: Rules> {
-    commands: BTreeMap<Partition, Vec<Undecided>>,
-    owed: BTreeMap<Partition, Vec<Owed>>,
+    work: BTreeMap<Partition, Work>,
+    /// Partitions in which more is undecided than was read.
+    cut: BTreeSet<Partition>,
     pub(super) states: States<R>,
     pub(super) suspended: BTreeMap<StreamId, i64>,
 }
 
 impl<R: Rules> Input<R> {
-    pub(super) fn of(&mut self, partition: Partition) -> (Vec<Undecided>, Vec<Owed>) {
-        let commands = self.commands.remove(&partition).unwrap_or_default();
-        (commands, self.owed.remove(&partition).unwrap_or_default())
+    /// What there is to judge in a partition, and whether that is not all.
+    pub(super) fn of(&mut self, partition: Partition) -> (Work, bool) {
+        let work = self.work.remove(&partition).unwrap_or_default();
+        (work, self.cut.contains(&partition))
     }
 }
 
@@ -68,11 +75,56 @@ impl<R: Rules> Reading<'_, R> {
     pub(super) async fn read(&self, ready: &[Ready]) -> Result<Input<R>, Error> {
         let mut connection = self.database.acquire().await.map_err(Error::Database)?;
         let db = &mut *connection;
-        let commands = self.undecided(db, ready).await?;
-        let owed = self.owed(db, ready).await?;
+        let (work, cut) = self.work(db, ready).await?;
+        let wanted = self.wanted(&work);
+        let suspended = self.suspended(db, &wanted).await?;
+        let states = States::load(self.rules, db, wanted)
+            .await
+            .map_err(Error::Load)?;
+        Ok(Input {
+            work,
+            cut,
+            states,
+            suspended,
+        })
+    }
+
+    /// What is undecided and owed, as far as it was read without a gap: what lies behind the last of
+    /// either kind that was read is left out, where there may be more of that kind. A command is
+    /// never judged before a fact of its stream that lies before it, nor the other way round.
+    async fn work(
+        &self,
+        db: &mut PgConnection,
+        ready: &[Ready],
+    ) -> Result<(BTreeMap<Partition, Work>, BTreeSet<Partition>), Error> {
+        let mut commands = self.undecided(db, ready).await?;
+        let mut facts = self.facts(db, ready).await?;
+        let mut owed = self.owed(db, ready).await?;
+        let (mut all, mut cut) = (BTreeMap::new(), BTreeSet::new());
+        for one in ready {
+            let mut work = Work {
+                commands: commands.remove(&one.partition).unwrap_or_default(),
+                facts: facts.remove(&one.partition).unwrap_or_default(),
+                owed: owed.remove(&one.partition).unwrap_or_default(),
+            };
+            let full = |len: usize, most: usize, last: Option<u64>| last.filter(|_| len >= most);
+            let last_command = work.commands.last().map(|last| last.position.offset);
+            let last_fact = work.facts.last().map(|last| last.position.offset);
+            let commands_to = full(work.commands.len(), one.most, last_command);
+            let facts_to = full(work.facts.len(), one.most_facts(), last_fact);
+            if let Some(last) = commands_to.into_iter().chain(facts_to).min() {
+                work.cut_behind(last);
+                cut.insert(one.partition);
+            }
+            all.insert(one.partition, work);
+        }
+        Ok((all, cut))
+    }
+
+    fn wanted(&self, work: &BTreeMap<Partition, Work>) -> Wanted {
         let mut wanted = Wanted::default();
-        for (partition, commands) in &commands {
-            for command in commands {
+        for (partition, work) in work {
+            for command in &work.commands {
                 let record = &command.record;
                 let decoded = self.rules.command(record).ok().flatten();
                 let part = decoded
@@ -80,22 +132,16 @@ impl<R: Rules> Reading<'_, R> {
                     .and_then(|decoded| self.rules.part_of_command(decoded));
                 wanted.add((record.scope, record.stream.clone()), *partition, part);
             }
-        }
-        for (partition, owed) in &owed {
-            for one in owed {
-                wanted.add(one.id.clone(), *partition, Some(&one.part));
+            for fact in &work.facts {
+                let record = &fact.record;
+                wanted.add((record.scope, record.stream.clone()), *partition, None);
+            }
+            for owed in &work.owed {
+                let part = Some(owed.part.as_str()).filter(|part| !part.is_empty());
+                wanted.add(owed.id.clone(), *partition, part);
             }
         }
-        let suspended = self.suspended(db, &wanted).await?;
-        let states = States::load(self.rules, db, wanted)
-            .await
-            .map_err(Error::Load)?;
-        Ok(Input {
-            commands,
-            owed,
-            states,
-            suspended,
-        })
+        wanted
     }
 
     async fn undecided(
@@ -111,44 +157,47 @@ impl<R: Rules> Reading<'_, R> {
         if asked.is_empty() {
             return Ok(undecided);
         }
-        let (families, partitions) = columns(asked.iter().map(|(partition, ..)| *partition));
-        let froms: Vec<i64> = asked
+        for (position, record) in lying(db, statements::SELECT_UNDECIDED, &asked, None).await? {
+            undecided
+                .entry(position.partition)
+                .or_default()
+                .push(Undecided {
+                    position,
+                    record,
+                    attempts: 0,
+                });
+        }
+        Ok(undecided)
+    }
+
+    async fn facts(
+        &self,
+        db: &mut PgConnection,
+        ready: &[Ready],
+    ) -> Result<BTreeMap<Partition, Vec<OwedFact>>, Error> {
+        let mut facts: BTreeMap<Partition, Vec<OwedFact>> = BTreeMap::new();
+        let asked: Vec<(Partition, u64, usize)> = ready
             .iter()
-            .map(|(_, from, _)| i64::try_from(*from).unwrap_or(i64::MAX))
+            .filter_map(|one| Some((one.partition, one.from?, one.most_facts())))
             .collect();
-        let most: Vec<i64> = asked
-            .iter()
-            .map(|(.., most)| i64::try_from(*most).unwrap_or(i64::MAX))
-            .collect();
-        let rows: Vec<(String, i32, Uuid, i64, Vec<u8>)> =
-            sqlx::query_as(statements::SELECT_UNDECIDED)
-                .bind(families)
-                .bind(partitions)
-                .bind(froms)
-                .bind(most)
-                .fetch_all(db)
-                .await
-                .map_err(Error::Database)?;
-        for (family, partition, incarnation, offset, bytes) in rows {
-            let Some(partition) = partition_of(&family, partition) else {
-                continue;
-            };
+        if asked.is_empty() || !self.rules.answers_facts() {
+            return Ok(facts);
+        }
+        for (position, record) in
+            lying(db, statements::SELECT_FACTS, &asked, Some(self.any_parked)).await?
+        {
             // It was decoded before it was kept.
-            let Ok(decode::Stored::Record(record)) = decode::record(partition.family, &bytes)
-            else {
+            let Ok(Some(fact)) = decode::fact(&record) else {
                 continue;
             };
-            undecided.entry(partition).or_default().push(Undecided {
-                position: Position {
-                    partition,
-                    incarnation: Incarnation::new(incarnation),
-                    offset: u64::try_from(offset).unwrap_or_default(),
-                },
+            facts.entry(position.partition).or_default().push(OwedFact {
+                position,
                 record,
+                fact,
                 attempts: 0,
             });
         }
-        Ok(undecided)
+        Ok(facts)
     }
 
     /// At most half a round of what nobody has asked for.
@@ -209,6 +258,57 @@ impl<R: Rules> Reading<'_, R> {
             })
             .collect())
     }
+}
+
+impl Ready {
+    fn most_facts(&self) -> usize {
+        if self.is_wary { 1 } else { FACTS_A_ROUND }
+    }
+}
+
+/// Records that were kept, from some offsets on: so many of each partition. `any_parked`: what the
+/// statement asks besides, if it does.
+async fn lying(
+    db: &mut PgConnection,
+    statement: &'static str,
+    asked: &[(Partition, u64, usize)],
+    any_parked: Option<bool>,
+) -> Result<Vec<(Position, Record)>, Error> {
+    let (families, partitions) = columns(asked.iter().map(|(partition, ..)| *partition));
+    let froms: Vec<i64> = asked
+        .iter()
+        .map(|(_, from, _)| i64::try_from(*from).unwrap_or(i64::MAX))
+        .collect();
+    let most: Vec<i64> = asked
+        .iter()
+        .map(|(.., most)| i64::try_from(*most).unwrap_or(i64::MAX))
+        .collect();
+    let mut query = sqlx::query_as(statement)
+        .bind(families)
+        .bind(partitions)
+        .bind(froms)
+        .bind(most);
+    if let Some(any_parked) = any_parked {
+        query = query.bind(any_parked);
+    }
+    let rows: Vec<(String, i32, Uuid, i64, Vec<u8>)> =
+        query.fetch_all(db).await.map_err(Error::Database)?;
+    let read =
+        |(family, partition, incarnation, offset, bytes): (String, i32, Uuid, i64, Vec<u8>)| {
+            let partition = partition_of(&family, partition)?;
+            // It was decoded before it was kept.
+            let Ok(decode::Stored::Record(record)) = decode::record(partition.family, &bytes)
+            else {
+                return None;
+            };
+            let position = Position {
+                partition,
+                incarnation: Incarnation::new(incarnation),
+                offset: u64::try_from(offset).unwrap_or_default(),
+            };
+            Some((position, record))
+        };
+    Ok(rows.into_iter().filter_map(read).collect())
 }
 
 /// Of some partitions, the moment of the last decision and the highest version of rules.

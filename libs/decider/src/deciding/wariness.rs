@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use runledger_domain::log::Partition;
+use runledger_domain::log::{Partition, Position};
 use sqlx::PgPool;
 
 use super::reading::{Error, columns, partition_of};
-use crate::judging::Undecided;
+use crate::judging::Work;
 use crate::statements;
 
 /// Says that these partitions are being decided; answers which of them were already, so that their
@@ -52,17 +52,26 @@ pub(super) async fn forget(database: &PgPool, partitions: &[Partition]) -> Resul
     Ok(())
 }
 
-/// Counts one more attempt at a command, before it is made.
-pub(super) async fn attempt(database: &PgPool, command: &mut Undecided) -> Result<(), Error> {
-    let partition = command.position.partition;
+/// Counts one more attempt at each command and fact, before it is made.
+pub(super) async fn attempt(database: &PgPool, work: &mut Work) -> Result<(), Error> {
+    for command in &mut work.commands {
+        command.attempts = attempt_at(database, command.position).await?;
+    }
+    for fact in &mut work.facts {
+        fact.attempts = attempt_at(database, fact.position).await?;
+    }
+    Ok(())
+}
+
+async fn attempt_at(database: &PgPool, position: Position) -> Result<u32, Error> {
+    let partition = position.partition;
     let (families, numbers) = columns([partition].into_iter());
     let attempts: i32 = sqlx::query_scalar(statements::UPSERT_ATTEMPTS)
         .bind(families.first())
         .bind(numbers.first())
-        .bind(i64::try_from(command.position.offset).unwrap_or(i64::MAX))
+        .bind(i64::try_from(position.offset).unwrap_or(i64::MAX))
         .fetch_one(database)
         .await
         .map_err(Error::Database)?;
-    command.attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
-    Ok(())
+    Ok(u32::try_from(attempts).unwrap_or(u32::MAX))
 }

@@ -5,7 +5,7 @@ use runledger_domain::log::{Kind, Partition, Position};
 
 use crate::cursor::Cursor;
 
-/// A command or a decision that a loop has committed.
+/// A record that a loop has committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub position: Position,
@@ -25,8 +25,8 @@ pub trait Attendant<D>: Send + 'static {
 
     fn let_go(&mut self, partitions: &[Partition]);
 
-    /// A batch was committed: where the cursors stand now, and its commands and decisions in the
-    /// order of the log of each partition.
+    /// A batch was committed: where the cursors stand now, and its records in the order of the log of
+    /// each partition.
     fn committed(&mut self, after: &[Cursor], seen: &[Seen]);
 
     /// Resolves when there is something to do although nothing was committed. Cancel safe.

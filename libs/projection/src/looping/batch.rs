@@ -22,7 +22,7 @@ pub(crate) struct Batch {
     pub(crate) items: Vec<Item>,
     /// How many records were read, those left out included.
     pub(super) records: usize,
-    /// Commands and decisions among them, void ones included; empty unless commands are read.
+    /// Of all of them, void decisions included; empty unless commands are read.
     pub(super) seen: Vec<Seen>,
     /// W3C `traceparent`s of sampled records, with their index in `items`.
     traces: Vec<(usize, Box<str>)>,
@@ -150,8 +150,8 @@ impl Batch {
 fn see(stored: &Stored, applies: bool, after: &Cursor) -> Option<Seen> {
     let headers = stored.headers.as_ref().ok()?;
     let decision = match headers.kind {
-        Kind::Fact | Kind::Genesis => return None,
-        Kind::Command => None,
+        Kind::Genesis => return None,
+        Kind::Fact | Kind::Command => None,
         Kind::Decision if applies => after.chain_head.map(|hash| (hash, true)),
         Kind::Decision => headers
             .prev

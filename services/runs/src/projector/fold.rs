@@ -178,7 +178,7 @@ impl<'a> Batch<'a> {
                     }
                 }
                 Some(Fact::Message(fact)) => messages.push(message_key(scope, fact.message())),
-                Some(Fact::Schedule(_)) | None => {}
+                Some(Fact::Schedule(_) | Fact::Usage(_)) | None => {}
             }
         }
         runs.extend(
@@ -234,7 +234,7 @@ impl<'a> Batch<'a> {
                     }
                 }
                 Some(Fact::Schedule(fact)) => self.occurrences.push((applied, fact.occurrence())),
-                None => self.fold_unknown(applied),
+                Some(Fact::Usage(_)) | None => self.fold_unknown(applied),
             }
         }
         self.occurrences
@@ -362,6 +362,7 @@ fn fact_of(applied: &Applied) -> Option<&Fact> {
         Fact::Message(fact) => {
             prefix == "conversation" && id == fact.message().conversation_id.as_str()
         }
+        Fact::Usage(_) => false,
     };
     belongs.then_some(fact)
 }
