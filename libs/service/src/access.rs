@@ -163,6 +163,81 @@ pub const TABLE: &[Rule] = &[
         "/runledger.policy.v1.PolicyService/ListPolicyVersions",
         READERS,
     ),
+    unary(
+        "/runledger.billing.v1.BillingService/GrantCredits",
+        TENANT_ADMINS,
+    ),
+    unary(
+        "/runledger.billing.v1.BillingService/GrantRecurringCredits",
+        TENANT_ADMINS,
+    ),
+    unary(
+        "/runledger.billing.v1.BillingService/VoidGrant",
+        TENANT_ADMINS,
+    ),
+    unary(
+        "/runledger.billing.v1.BillingService/AdjustCredits",
+        TENANT_ADMINS,
+    ),
+    unary(
+        "/runledger.billing.v1.BillingService/RefundCredits",
+        TENANT_ADMINS,
+    ),
+    unary(
+        "/runledger.billing.v1.BillingService/WriteOffCredits",
+        TENANT_ADMINS,
+    ),
+    unary(
+        "/runledger.billing.v1.BillingService/SetSpendLimits",
+        TENANT_ADMINS,
+    ),
+    unary(
+        "/runledger.billing.v1.BillingService/SetTimeZone",
+        TENANT_ADMINS,
+    ),
+    unary(
+        "/runledger.billing.v1.BillingService/SetThresholds",
+        TENANT_ADMINS,
+    ),
+    unary(
+        "/runledger.billing.v1.BillingService/ReserveCredits",
+        WRITERS,
+    ),
+    unary("/runledger.billing.v1.BillingService/ExtendHold", WRITERS),
+    unary("/runledger.billing.v1.BillingService/SettleHold", WRITERS),
+    unary("/runledger.billing.v1.BillingService/ReleaseHold", WRITERS),
+    unary(
+        "/runledger.billing.v1.BillingService/GetCommandOutcome",
+        READERS,
+    ),
+    unary("/runledger.billing.v1.BillingService/GetBalance", READERS),
+    unary(
+        "/runledger.billing.v1.BillingService/ExplainBalance",
+        READERS,
+    ),
+    unary("/runledger.billing.v1.BillingService/ListEntries", READERS),
+    unary("/runledger.billing.v1.BillingService/GetSpending", READERS),
+    unary("/runledger.billing.v1.BillingService/GetRunCost", READERS),
+    unary("/runledger.billing.v1.BillingService/ListCharges", READERS),
+    unary("/runledger.billing.v1.BillingService/ListHolds", READERS),
+    unary("/runledger.billing.v1.BillingService/ListAccounts", READERS),
+    unary("/runledger.billing.v1.BillingService/GetAccount", READERS),
+    unary(
+        "/runledger.billing.v1.BillingService/ListCrossings",
+        READERS,
+    ),
+    unary("/runledger.billing.v1.BillingService/Quote", READERS),
+    unary(
+        "/runledger.billing.v1.BillingService/ListWaitingUsage",
+        READERS,
+    ),
+    unary(
+        "/runledger.price.v1.PriceService/PublishPrices",
+        TENANT_ADMINS,
+    ),
+    unary("/runledger.price.v1.PriceService/GetPrices", READERS),
+    unary("/runledger.price.v1.PriceService/ListPrices", READERS),
+    unary("/runledger.price.v1.PriceService/DiffPrices", READERS),
     unary("/runledger.audit.v1.AuditService/ListEntries", AUDITORS),
     unary("/runledger.audit.v1.AuditService/GetEntry", AUDITORS),
     unary("/runledger.directory.v1.DirectoryService/WhoAmI", ANYBODY),
