@@ -51,6 +51,18 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "billing",
+        &[
+            "domain",
+            "proto",
+            "eventlog",
+            "postgres",
+            "projection",
+            "decider",
+            "service",
+        ],
+    ),
+    (
         "audit",
         &[
             "domain",
@@ -76,6 +88,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "runs",
             "approvals",
             "audit",
+            "billing",
         ],
     ),
     ("tests", &["domain", "proto", "service", "testkit"]),
@@ -96,6 +109,7 @@ const WRAPPERS: &[(&str, &[&str])] = &[
             "runs",
             "approvals",
             "audit",
+            "billing",
             "runledger",
         ],
     ),
@@ -109,6 +123,7 @@ const WRAPPERS: &[(&str, &[&str])] = &[
             "runs",
             "approvals",
             "audit",
+            "billing",
             "runledger",
         ],
     ),

@@ -7,6 +7,7 @@ mod approvals;
 mod audit;
 mod bad_input;
 mod bad_log;
+mod billing;
 mod dead_letters;
 mod exactly_once;
 mod read_your_writes;

@@ -24,6 +24,9 @@ pub enum Kind {
     Approvals,
     AuditProjector,
     Audit,
+    Forwarder,
+    BillingDecider,
+    Billing,
 }
 
 impl Kind {
@@ -37,6 +40,9 @@ impl Kind {
             Self::Approvals => &["approvals", "api"],
             Self::AuditProjector => &["audit", "projector"],
             Self::Audit => &["audit", "api"],
+            Self::Forwarder => &["billing", "forwarder"],
+            Self::BillingDecider => &["billing", "decider"],
+            Self::Billing => &["billing", "api"],
         }
     }
 }
@@ -124,6 +130,18 @@ impl Installation {
         self.serves(Kind::Audit, 0).await;
     }
 
+    /// Starts the roles of billing: so many forwarders and deciders, and an api.
+    pub async fn bill(&mut self, forwarders: u32, deciders: u32) {
+        for number in 0..forwarders {
+            self.run(Kind::Forwarder, number);
+        }
+        for number in 0..deciders {
+            self.run(Kind::BillingDecider, number);
+        }
+        self.run(Kind::Billing, 0);
+        self.serves(Kind::Billing, 0).await;
+    }
+
     /// A connection to a process of a role, with this key.
     pub fn connection(&self, kind: Kind, number: u32, key: &str) -> Connection {
         let options = Options {
@@ -144,6 +162,12 @@ impl Installation {
         } else if kind == Kind::Decider {
             environment.push(("RUNLEDGER_BOOKS__NAME".into(), self.decider()));
             environment.push(("RUNLEDGER_BOOKS__INSTANCE".into(), number.to_string()));
+        } else if kind == Kind::BillingDecider {
+            environment.push(("RUNLEDGER_LEDGER__NAME".into(), self.ledger()));
+            environment.push(("RUNLEDGER_LEDGER__INSTANCE".into(), number.to_string()));
+        } else if kind == Kind::Forwarder {
+            environment.push(("RUNLEDGER_FORWARDING__NAME".into(), self.forwarding()));
+            environment.push(("RUNLEDGER_FORWARDING__INSTANCE".into(), number.to_string()));
         } else if kind == Kind::AuditProjector {
             environment.push(("RUNLEDGER_AUDIT__NAME".into(), self.audit_projection()));
             environment.push(("RUNLEDGER_AUDIT__INSTANCE".into(), number.to_string()));
@@ -253,6 +277,26 @@ impl Installation {
             .await
     }
 
+    /// Runs a people's command, as billing's writers are configured; whether it succeeded, and what it
+    /// printed.
+    pub async fn billing_command(&self, number: u32, arguments: &[&str]) -> (bool, String) {
+        let mut environment = self.environment(user(Kind::BillingDecider));
+        environment.push(("RUNLEDGER_LEDGER__NAME".into(), self.ledger()));
+        environment.push(("RUNLEDGER_FORWARDING__NAME".into(), self.forwarding()));
+        let name = format!("command-{number}");
+        Process::start(&name, arguments, &environment, self.folder.path())
+            .end()
+            .await
+    }
+
+    fn ledger(&self) -> String {
+        format!("{}.billing", self.prefix)
+    }
+
+    fn forwarding(&self) -> String {
+        format!("{}.billing-forwarder", self.prefix)
+    }
+
     /// Runs a people's command, as the audit's projector is configured; whether it succeeded, and what
     /// it printed.
     pub async fn audit_command(&self, number: u32, arguments: &[&str]) -> (bool, String) {
@@ -339,6 +383,8 @@ fn user(kind: Kind) -> &'static str {
         Kind::Approvals => "runledger_approvals_reader",
         Kind::AuditProjector => "runledger_audit_writer",
         Kind::Audit => "runledger_audit_reader",
+        Kind::Forwarder | Kind::BillingDecider => "runledger_billing_writer",
+        Kind::Billing => "runledger_billing_reader",
     }
 }
 

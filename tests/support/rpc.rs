@@ -54,6 +54,7 @@ impl Rpc {
             Some("RunsService") => Kind::Api,
             Some("ApprovalService" | "PolicyService" | "SimulationService") => Kind::Approvals,
             Some("AuditService") => Kind::Audit,
+            Some("BillingService" | "PriceService") => Kind::Billing,
             Some("DeadLetterService") => Kind::Ingest,
             Some(name) if name.ends_with("IngestService") => Kind::Ingest,
             other => panic!("which process serves {other:?}? say so here"),

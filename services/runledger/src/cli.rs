@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod approvals;
 mod audit;
+mod credits;
 mod dead_letters;
 mod people;
 mod policies;
@@ -15,6 +16,10 @@ pub(crate) use approvals::{
     Approvals, ApprovalsApprove, ApprovalsList, ApprovalsReject, ApprovalsShow, ApprovalsWatch,
 };
 pub(crate) use audit::AuditVerify;
+pub(crate) use credits::{
+    CreditsAccount, CreditsBalance, CreditsCommand, CreditsGrant, CreditsHistory, CreditsQuote,
+    CreditsRun, PricesCommand, PricesDiff, PricesList, PricesPublish, PricesShow,
+};
 pub(crate) use dead_letters::{
     DeadLetters, DeadLettersCommand, DeadList, DeadRedrive, DeadShow, DeadSkip, WhichStreams,
 };
@@ -92,6 +97,15 @@ pub(crate) enum Command {
     /// Look at who did what; or run the roles of the audit
     #[command(subcommand)]
     Audit(Audit),
+    /// Credits of an account: balance, history, explain, grant, quote, holds, and what a run has cost
+    #[command(subcommand)]
+    Credits(CreditsCommand),
+    /// Prices of usage: publish, show, list, diff
+    #[command(subcommand)]
+    Prices(PricesCommand),
+    /// Run the roles of billing: forwarder, decider, api
+    #[command(subcommand)]
+    Billing(Billing),
     /// API keys: list, create, rotate, revoke
     Keys(Keys),
     /// Tenants: list, create
@@ -156,6 +170,16 @@ pub(crate) enum Runs {
     /// Role: write the read model from the log
     Projector(Role),
     /// Role: answer from the read model
+    Api(Role),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Billing {
+    /// Role: put what runs have used into the streams of their accounts
+    Forwarder(Role),
+    /// Role: price and charge usage, and answer what is asked of accounts and prices
+    Decider(Role),
+    /// Role: take in what is asked of accounts and prices, and explain them
     Api(Role),
 }
 
@@ -236,6 +260,22 @@ mod tests {
             "runledger approvals api --config a.toml",
             "runledger audit projector --config a.toml",
             "runledger audit api --config a.toml",
+            "runledger billing forwarder --config a.toml",
+            "runledger billing decider --config a.toml",
+            "runledger billing api --config a.toml",
+            "runledger credits balance --account a --at 2026-11-23 --json",
+            "runledger credits history --limit 5",
+            "runledger credits explain",
+            "runledger credits grant 12.50 --kind promotional --priority -1 --expires 2027-01-01 --reason welcome",
+            "runledger credits quote tokens_output=1500 tool_calls=2 --with model=large",
+            "runledger credits holds",
+            "runledger credits run run-1",
+            "runledger prices publish prices.toml --from 2027-01-01 --after 0",
+            "runledger prices show 2",
+            "runledger prices list",
+            "runledger prices diff 1 2",
+            "runledger verify billing",
+            "runledger rebuild usage",
             "runledger audit list --run r --entity-type policy --actor-type user --search words --json",
             "runledger audit show run.3.4711.0",
             "runledger migrate --config a.toml",

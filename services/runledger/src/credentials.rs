@@ -53,6 +53,7 @@ pub(crate) struct Endpoints {
     pub(crate) runs: String,
     pub(crate) approvals: String,
     pub(crate) audit: String,
+    pub(crate) billing: String,
 }
 
 impl Default for Endpoints {
@@ -64,6 +65,7 @@ impl Default for Endpoints {
             runs: "http://127.0.0.1:7103".to_owned(),
             approvals: "http://127.0.0.1:7104".to_owned(),
             audit: "http://127.0.0.1:7105".to_owned(),
+            billing: "http://127.0.0.1:7106".to_owned(),
         }
     }
 }
@@ -154,6 +156,7 @@ impl Credentials {
             ("runs", &self.endpoints.runs),
             ("approvals", &self.endpoints.approvals),
             ("audit", &self.endpoints.audit),
+            ("billing", &self.endpoints.billing),
         ]
         .into_iter()
         .map(|(name, url)| (name.to_owned(), text(url)))

@@ -23,6 +23,7 @@ use crate::runs::{self, view};
 use crate::say::{self, Columns, Tone, cell, count, toned};
 use crate::{cli, dev, seed};
 
+mod billed;
 mod governed;
 
 /// Our own warnings, and what is waited for; those of the Kafka client would only alarm.
@@ -65,6 +66,7 @@ async fn running(path: &Path) -> anyhow::Result<Option<Credentials>> {
         &endpoints.ingest,
         &endpoints.runs,
         &endpoints.approvals,
+        &endpoints.billing,
     ] {
         if !house::serves(url).await {
             return Ok(None);
@@ -77,7 +79,7 @@ async fn running(path: &Path) -> anyhow::Result<Option<Credentials>> {
 async fn in_own_house(args: &cli::Demo, path: PathBuf) -> anyhow::Result<()> {
     let configs = Configs::load()?;
     let _telemetry = configs.log(Some(LOG_FILTER))?;
-    say::line("Starting ingest, directory, runs and approvals in this process.")?;
+    say::line("Starting ingest, directory, runs, approvals and billing in this process.")?;
     let (supervisor, addresses) = house::start(&configs).await?;
     let stopper = supervisor.stopper();
     let mut running = pin!(supervisor.run());
@@ -109,6 +111,7 @@ async fn in_own_house(args: &cli::Demo, path: PathBuf) -> anyhow::Result<()> {
 
 /// Imports and shows.
 async fn tour(remote: &Remote, file: &Path) -> anyhow::Result<()> {
+    let priced_from = billed::publish(remote).await?;
     say::line(format_args!(
         "Importing {} through the ingestion services.",
         file.display()
@@ -146,7 +149,8 @@ async fn tour(remote: &Remote, file: &Path) -> anyhow::Result<()> {
     let began = Instant::now();
     let outcome = Box::pin(governed::replay(remote, file, &imported.label)).await?;
     let took = began.elapsed();
-    governed::show(remote, &outcome, took).await
+    governed::show(remote, &outcome, took).await?;
+    Box::pin(billed::tour(remote, file, priced_from)).await
 }
 
 /// The runs of the import, newest first.
@@ -285,6 +289,7 @@ fn next(credentials: &Credentials, up: bool) -> anyhow::Result<()> {
         say::line(format_args!("  {program} runs show airline-0-0"))?;
     }
     governed::next(&program)?;
+    billed::next(&program)?;
     say::line(format_args!(
         "  grpcurl -plaintext -H 'authorization: Bearer {key}' -d '{{\"run_id\":\"airline-0-0\"}}' {runs} \
          runledger.run.v1.RunsService/GetRun"

@@ -23,12 +23,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     Ok(supervisor.run().await?)
 }
 
-/// Addresses and keys.
-pub(crate) fn show(
-    addresses: &Addresses,
-    credentials: &Credentials,
-    path: &Path,
-) -> anyhow::Result<()> {
+fn roles(addresses: &Addresses) -> say::Columns {
     let mut table = say::Columns::new(&["role", "gRPC", "metrics and health"]);
     let http = |address| format!("http://{address}/metrics");
     for (role, grpc, metrics) in [
@@ -56,11 +51,27 @@ pub(crate) fn show(
             addresses.audit.metrics,
         ),
         ("audit projector", None, addresses.audit_projector.metrics),
+        (
+            "billing api",
+            Some(addresses.billing.grpc),
+            addresses.billing.metrics,
+        ),
+        ("billing decider", None, addresses.billing_decider.metrics),
+        ("billing forwarder", None, addresses.forwarder.metrics),
     ] {
         let grpc = grpc.map(|address| address.to_string()).unwrap_or_default();
         table.row([say::cell(role), say::cell(grpc), say::cell(http(metrics))]);
     }
-    table.print()?;
+    table
+}
+
+/// Addresses and keys.
+pub(crate) fn show(
+    addresses: &Addresses,
+    credentials: &Credentials,
+    path: &Path,
+) -> anyhow::Result<()> {
+    roles(addresses).print()?;
     let mut table = say::Columns::new(&["key of", "may", ""]);
     let keys = &credentials.keys;
     let mut row = |who: &str, may: &str, key: &Option<SecretString>| {

@@ -35,6 +35,9 @@ pub(crate) struct Configs {
     pub(crate) approvals: runledger_approvals::ApiConfig,
     pub(crate) audit_projector: runledger_audit::ProjectorConfig,
     pub(crate) audit: runledger_audit::ApiConfig,
+    pub(crate) forwarder: runledger_billing::ForwarderConfig,
+    pub(crate) billing_decider: runledger_billing::DeciderConfig,
+    pub(crate) billing: runledger_billing::ApiConfig,
 }
 
 /// Where the roles answer.
@@ -48,6 +51,9 @@ pub(crate) struct Addresses {
     pub(crate) approvals: runledger_approvals::ApiAddresses,
     pub(crate) audit_projector: runledger_audit::ProjectorAddresses,
     pub(crate) audit: runledger_audit::ApiAddresses,
+    pub(crate) forwarder: runledger_billing::ForwarderAddresses,
+    pub(crate) billing_decider: runledger_billing::DeciderAddresses,
+    pub(crate) billing: runledger_billing::ApiAddresses,
 }
 
 fn load<T: DeserializeOwned>(defaults: &str) -> Result<T, config::Error> {
@@ -70,6 +76,9 @@ impl Configs {
             approvals: load(runledger_approvals::API_DEFAULTS)?,
             audit_projector: load(runledger_audit::PROJECTOR_DEFAULTS)?,
             audit: load(runledger_audit::API_DEFAULTS)?,
+            forwarder: load(runledger_billing::FORWARDER_DEFAULTS)?,
+            billing_decider: load(runledger_billing::DECIDER_DEFAULTS)?,
+            billing: load(runledger_billing::API_DEFAULTS)?,
         })
     }
 
@@ -139,6 +148,26 @@ impl Configs {
         Ok((projector, api))
     }
 
+    pub(crate) async fn start_billing(
+        &self,
+        supervisor: &mut Supervisor,
+    ) -> anyhow::Result<(
+        runledger_billing::ForwarderAddresses,
+        runledger_billing::DeciderAddresses,
+        runledger_billing::ApiAddresses,
+    )> {
+        let forwarder = runledger_billing::serve_forwarder(&self.forwarder, clock(), supervisor)
+            .await
+            .map_err(hint)?;
+        let decider = runledger_billing::serve_decider(&self.billing_decider, clock(), supervisor)
+            .await
+            .map_err(hint)?;
+        let api = runledger_billing::serve_api(&self.billing, clock(), supervisor)
+            .await
+            .map_err(hint)?;
+        Ok((forwarder, decider, api))
+    }
+
     pub(crate) async fn start_projector(
         &self,
         supervisor: &mut Supervisor,
@@ -173,12 +202,15 @@ pub(crate) async fn start(configs: &Configs) -> anyhow::Result<(Supervisor, Addr
     let (ingest, directory, api) = configs.start_servers(&mut supervisor).await?;
     let (decider, approvals) = Box::pin(configs.start_approvals(&mut supervisor)).await?;
     let (audit_projector, audit) = Box::pin(configs.start_audit(&mut supervisor)).await?;
+    let (forwarder, billing_decider, billing) =
+        Box::pin(configs.start_billing(&mut supervisor)).await?;
     for address in [
         directory.grpc,
         ingest.grpc,
         api.grpc,
         approvals.grpc,
         audit.grpc,
+        billing.grpc,
     ] {
         ready(&url(address)).await?;
     }
@@ -193,6 +225,9 @@ pub(crate) async fn start(configs: &Configs) -> anyhow::Result<(Supervisor, Addr
             approvals,
             audit_projector,
             audit,
+            forwarder,
+            billing_decider,
+            billing,
         },
     ))
 }
@@ -205,6 +240,7 @@ impl Addresses {
             runs: url(self.api.grpc),
             approvals: url(self.approvals.grpc),
             audit: url(self.audit.grpc),
+            billing: url(self.billing.grpc),
         }
     }
 }

@@ -10,6 +10,7 @@ mod approvals;
 mod audit;
 mod cli;
 mod credentials;
+mod credits;
 mod dead_letters;
 mod demo;
 mod dev;
@@ -32,7 +33,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use cli::{Approvals, Audit, Cli, Command, DirectoryCommand, Runs};
+use cli::{Approvals, Audit, Billing, Cli, Command, DirectoryCommand, Runs};
 use mimalloc::MiMalloc;
 
 /// A call allocates and frees on several threads, which the C library's allocator pays for with
@@ -97,6 +98,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Audit(Audit::Verify(args)) => audit::verify(&args).await,
         Command::Audit(Audit::Projector(role)) => roles::audit_projector(&role).await,
         Command::Audit(Audit::Api(role)) => roles::audit_api(&role).await,
+        Command::Credits(command) => credits::run(&command).await,
+        Command::Prices(command) => credits::prices(&command).await,
+        Command::Billing(Billing::Forwarder(role)) => roles::billing_forwarder(&role).await,
+        Command::Billing(Billing::Decider(role)) => roles::billing_decider(&role).await,
+        Command::Billing(Billing::Api(role)) => roles::billing_api(&role).await,
         Command::Keys(args) => admin::keys(&args).await,
         Command::Tenants(args) => admin::tenants(&args).await,
         Command::KillSwitch(args) => admin::kill_switch(&args).await,

@@ -9,10 +9,12 @@ use runledger_domain::scope::Mode;
 use runledger_proto::approval::v1::approval_service_client::ApprovalServiceClient;
 use runledger_proto::approval::v1::simulation_service_client::SimulationServiceClient;
 use runledger_proto::audit::v1::audit_service_client::AuditServiceClient;
+use runledger_proto::billing::v1::billing_service_client::BillingServiceClient;
 use runledger_proto::directory::v1::directory_service_client::DirectoryServiceClient;
 use runledger_proto::log::v1::dead_letter_service_client::DeadLetterServiceClient;
 use runledger_proto::message::v1::message_ingest_service_client::MessageIngestServiceClient;
 use runledger_proto::policy::v1::policy_service_client::PolicyServiceClient;
+use runledger_proto::price::v1::price_service_client::PriceServiceClient;
 use runledger_proto::run::v1::run_ingest_service_client::RunIngestServiceClient;
 use runledger_proto::run::v1::runs_service_client::RunsServiceClient;
 use runledger_proto::run::v1::tool_call_ingest_service_client::ToolCallIngestServiceClient;
@@ -81,6 +83,7 @@ impl Remote {
                 runs: server.runs_url.clone().unwrap_or(known.runs),
                 approvals: server.approvals_url.clone().unwrap_or(known.approvals),
                 audit: server.audit_url.clone().unwrap_or(known.audit),
+                billing: server.billing_url.clone().unwrap_or(known.billing),
             },
             key: server.key.clone(),
             file,
@@ -179,6 +182,18 @@ impl Remote {
         Ok(AuditServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
     }
 
+    /// `what`: [`For::Administering`], [`For::Appending`] for holds, or [`For::Reading`].
+    pub(crate) async fn billing(&self, what: For) -> anyhow::Result<Billing> {
+        let connection = self.connect(&self.endpoints.billing, what).await?;
+        Ok(BillingServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
+    }
+
+    /// `what`: [`For::Administering`], or [`For::Reading`].
+    pub(crate) async fn prices(&self, what: For) -> anyhow::Result<Prices> {
+        let connection = self.connect(&self.endpoints.billing, what).await?;
+        Ok(PriceServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
+    }
+
     pub(crate) async fn directory(&self, what: For) -> anyhow::Result<Directory> {
         Ok(DirectoryServiceClient::new(
             self.connect(&self.endpoints.directory, what).await?,
@@ -186,6 +201,8 @@ impl Remote {
     }
 }
 
+pub(crate) type Billing = BillingServiceClient<Connection>;
+pub(crate) type Prices = PriceServiceClient<Connection>;
 pub(crate) type Audit = AuditServiceClient<Connection>;
 pub(crate) type Runs = RunsServiceClient<Connection>;
 pub(crate) type Approvals = ApprovalServiceClient<Connection>;

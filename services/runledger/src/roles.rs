@@ -155,6 +155,44 @@ pub(crate) async fn audit_api(role: &Role) -> anyhow::Result<()> {
     Ok(supervisor.run().await?)
 }
 
+pub(crate) async fn billing_forwarder(role: &Role) -> anyhow::Result<()> {
+    let Some(config) =
+        load::<runledger_billing::ForwarderConfig>(role, runledger_billing::FORWARDER_DEFAULTS)?
+    else {
+        return Ok(());
+    };
+    let _telemetry = telemetry::init(&config.telemetry, "billing-forwarder")?;
+    let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
+    let addresses = runledger_billing::serve_forwarder(&config, clock(), &mut supervisor).await?;
+    tracing::info!(metrics = %addresses.metrics, "the billing forwarder works");
+    Ok(supervisor.run().await?)
+}
+
+pub(crate) async fn billing_decider(role: &Role) -> anyhow::Result<()> {
+    let Some(config) =
+        load::<runledger_billing::DeciderConfig>(role, runledger_billing::DECIDER_DEFAULTS)?
+    else {
+        return Ok(());
+    };
+    let _telemetry = telemetry::init(&config.telemetry, "billing-decider")?;
+    let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
+    let addresses = runledger_billing::serve_decider(&config, clock(), &mut supervisor).await?;
+    tracing::info!(metrics = %addresses.metrics, "the billing decider works");
+    Ok(supervisor.run().await?)
+}
+
+pub(crate) async fn billing_api(role: &Role) -> anyhow::Result<()> {
+    let Some(config) = load::<runledger_billing::ApiConfig>(role, runledger_billing::API_DEFAULTS)?
+    else {
+        return Ok(());
+    };
+    let _telemetry = telemetry::init(&config.telemetry, "billing-api")?;
+    let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
+    let addresses = runledger_billing::serve_api(&config, clock(), &mut supervisor).await?;
+    tracing::info!(grpc = %addresses.grpc, metrics = %addresses.metrics, "the billing api serves");
+    Ok(supervisor.run().await?)
+}
+
 pub(crate) async fn migrate(role: &Role) -> anyhow::Result<()> {
     let Some(config) = load::<migrate::Config>(role, migrate::DEFAULTS)? else {
         return Ok(());
@@ -184,6 +222,11 @@ mod tests {
             runledger_audit::PROJECTOR_DEFAULTS,
             runledger_audit::API_DEFAULTS,
             runledger_audit::UPKEEP_DEFAULTS,
+            runledger_billing::FORWARDER_DEFAULTS,
+            runledger_billing::FORWARDER_UPKEEP_DEFAULTS,
+            runledger_billing::DECIDER_DEFAULTS,
+            runledger_billing::API_DEFAULTS,
+            runledger_billing::UPKEEP_DEFAULTS,
         ];
         let tables = roles.map(|defaults| defaults.parse::<toml::Table>().unwrap());
         for section in tables.iter().flat_map(toml::Table::keys) {

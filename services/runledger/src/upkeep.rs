@@ -47,6 +47,14 @@ pub(crate) async fn verify(args: &cli::Verify) -> anyhow::Result<()> {
             Some((upkeep, _telemetry)) => verify_with(&upkeep, args).await,
             None => Ok(()),
         },
+        cli::Model::Billing => match open_billing(&args.role, args.workers)? {
+            Some((upkeep, _telemetry)) => verify_with(&upkeep, args).await,
+            None => Ok(()),
+        },
+        cli::Model::Usage => match open_usage(&args.role, args.workers)? {
+            Some((upkeep, _telemetry)) => verify_with(&upkeep, args).await,
+            None => Ok(()),
+        },
     }
 }
 
@@ -73,6 +81,14 @@ pub(crate) async fn rebuild(args: &cli::Rebuild) -> anyhow::Result<()> {
             None => Ok(()),
         },
         cli::Model::Audit => match open_audit(&args.role, args.workers)? {
+            Some((upkeep, _telemetry)) => rebuild_with(&upkeep, args).await,
+            None => Ok(()),
+        },
+        cli::Model::Billing => match open_billing(&args.role, args.workers)? {
+            Some((upkeep, _telemetry)) => rebuild_with(&upkeep, args).await,
+            None => Ok(()),
+        },
+        cli::Model::Usage => match open_usage(&args.role, args.workers)? {
             Some((upkeep, _telemetry)) => rebuild_with(&upkeep, args).await,
             None => Ok(()),
         },
@@ -153,6 +169,35 @@ fn open_audit(role: &cli::Role, workers: u16) -> Opened<runledger_audit::Audit> 
     let guard = telemetry::init(&config.telemetry, "upkeep")?;
     let (workers, shutdown) = (usize::from(workers), CancellationToken::new());
     let upkeep = runledger_audit::upkeep(&config, roles::clock(), workers, shutdown)?;
+    Ok(Some((upkeep, guard)))
+}
+
+fn open_billing(
+    role: &cli::Role,
+    workers: u16,
+) -> Opened<Books<runledger_billing::Rules, runledger_billing::ReadModel>> {
+    let Some(config) =
+        roles::load::<runledger_billing::UpkeepConfig>(role, runledger_billing::UPKEEP_DEFAULTS)?
+    else {
+        return Ok(None);
+    };
+    let guard = telemetry::init(&config.telemetry, "upkeep")?;
+    let (workers, shutdown) = (usize::from(workers), CancellationToken::new());
+    let upkeep = runledger_billing::upkeep(&config, roles::clock(), workers, shutdown)?;
+    Ok(Some((upkeep, guard)))
+}
+
+fn open_usage(role: &cli::Role, workers: u16) -> Opened<runledger_billing::Forwarder> {
+    let Some(config) = roles::load::<runledger_billing::ForwarderUpkeepConfig>(
+        role,
+        runledger_billing::FORWARDER_UPKEEP_DEFAULTS,
+    )?
+    else {
+        return Ok(None);
+    };
+    let guard = telemetry::init(&config.telemetry, "upkeep")?;
+    let (workers, shutdown) = (usize::from(workers), CancellationToken::new());
+    let upkeep = runledger_billing::forwarder_upkeep(&config, roles::clock(), workers, shutdown)?;
     Ok(Some((upkeep, guard)))
 }
 

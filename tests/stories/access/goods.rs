@@ -21,6 +21,7 @@ use runledger_proto::schedule::v1::ScheduleIngestServiceAppendRequest;
 use runledger_tests::{Clients, Installation, Tenant, facts, patiently};
 
 use super::key_id;
+use billed::Billed;
 use governed::Governed;
 
 macro_rules! ask {
@@ -29,6 +30,7 @@ macro_rules! ask {
     };
 }
 
+mod billed;
 mod governed;
 
 /// A request: the rpc's path and the message.
@@ -50,6 +52,7 @@ pub(super) struct Goods {
     /// Where the last of its records lies.
     position: Option<common::Position>,
     governed: Option<Governed>,
+    billed: Option<Billed>,
 }
 
 impl Goods {
@@ -75,6 +78,7 @@ impl Goods {
             record_ids: BTreeSet::new(),
             position: None,
             governed: None,
+            billed: None,
             marker,
         };
         let started = goods.started(rng);
@@ -90,20 +94,30 @@ impl Goods {
         self.governed = Some(governed);
     }
 
-    /// Every read of the services of governed calls that leads its owner to them.
-    pub(super) fn governed_reads(&self) -> Vec<Ask> {
-        self.governed
-            .as_ref()
-            .map(Governed::reads)
-            .unwrap_or_default()
+    /// Gives it an account, prices and usage; `key` and `clients` are an agent's.
+    pub(super) async fn bill(
+        &mut self,
+        installation: &Installation,
+        tenant: &Tenant,
+        key: &str,
+        clients: &Clients,
+    ) {
+        let billed = Billed::bill(installation, tenant, key, clients, &self.marker).await;
+        self.billed = Some(billed);
+    }
+
+    /// Every read of the services that decide that leads its owner to them.
+    pub(super) fn decided_reads(&self) -> Vec<Ask> {
+        let governed = self.governed.iter().flat_map(Governed::reads);
+        let billed = self.billed.iter().flat_map(Billed::reads);
+        governed.chain(billed).collect()
     }
 
     /// Every command of theirs that would touch them, or has their ids.
-    pub(super) fn governed_commands(&self) -> Vec<Ask> {
-        self.governed
-            .as_ref()
-            .map(Governed::commands)
-            .unwrap_or_default()
+    pub(super) fn decided_commands(&self) -> Vec<Ask> {
+        let governed = self.governed.iter().flat_map(Governed::commands);
+        let billed = self.billed.iter().flat_map(Billed::commands);
+        governed.chain(billed).collect()
     }
 
     /// Texts that nobody else may be shown.

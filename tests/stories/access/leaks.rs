@@ -32,6 +32,7 @@ async fn no_scope_sees_or_changes_anothers_data() {
     let mut installation = Installation::start("leaks").await;
     installation.govern(1, 1).await;
     installation.audit().await;
+    installation.bill(1, 1).await;
     let ours = Tenant::create(&installation, "ours").await;
     let theirs = Tenant::create(&installation, "theirs").await;
     let live = installation.clients(ours.key(Role::Agent));
@@ -47,6 +48,16 @@ async fn no_scope_sees_or_changes_anothers_data() {
     in_sandbox.govern(&installation, &ours, sandboxed).await;
     strange
         .govern(&installation, &theirs, theirs.key(Role::Agent))
+        .await;
+
+    in_live
+        .bill(&installation, &ours, ours.key(Role::Agent), &live)
+        .await;
+    in_sandbox
+        .bill(&installation, &ours, sandboxed, &sandbox)
+        .await;
+    strange
+        .bill(&installation, &theirs, theirs.key(Role::Agent), &other)
         .await;
 
     let owners = [
@@ -120,7 +131,7 @@ fn ask_for_everything<'a>(
         );
     }
     let changes = goods.directory_changes().into_iter().chain(goods.skips());
-    for ask in changes.chain(goods.governed_commands()) {
+    for ask in changes.chain(goods.decided_commands()) {
         asks.extend(
             strangers
                 .iter()
@@ -151,7 +162,7 @@ fn ask_across_modes<'a>(
             secrets: goods.secrets().collect(),
         };
         let all = reads(goods).into_iter().chain(goods.skips());
-        let all = all.chain(goods.governed_commands());
+        let all = all.chain(goods.decided_commands());
         asks.extend(all.map(|ask| (stranger.clone(), ask)));
     }
     asks
@@ -159,7 +170,7 @@ fn ask_across_modes<'a>(
 
 fn reads(goods: &Goods) -> Vec<Ask> {
     let runs = goods.reads().into_iter().chain(goods.reads_on());
-    runs.chain(goods.governed_reads()).collect()
+    runs.chain(goods.decided_reads()).collect()
 }
 
 /// Asks and looks through the answers; returns the paths.

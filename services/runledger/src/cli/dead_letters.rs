@@ -45,7 +45,7 @@ pub(crate) enum DeadLettersCommand {
     /// Appends a fact to the stream, through ingest: with the key of an admin of the tenant, or of an
     /// operator (--operator). Cannot be taken back: every rebuild obeys it too. The record stays in
     /// the log and in the timeline, only its effect is left out.
-    Skip(DeadSkip),
+    Skip(Box<DeadSkip>),
 }
 
 #[derive(Clone, Debug, Args)]

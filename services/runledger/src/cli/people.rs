@@ -43,6 +43,9 @@ pub(crate) struct Server {
     /// Address of the audit api
     #[arg(long, env = "RUNLEDGER_AUDIT_URL", value_name = "URL")]
     pub(crate) audit_url: Option<String>,
+    /// Address of the billing api
+    #[arg(long, env = "RUNLEDGER_BILLING_URL", value_name = "URL")]
+    pub(crate) billing_url: Option<String>,
     /// PEM certificates that an https server's must descend from
     #[arg(long, env = "RUNLEDGER_CA_FILE", value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
@@ -339,6 +342,10 @@ pub(crate) enum Model {
     Runs,
     Approvals,
     Audit,
+    /// Accounts and prices
+    Billing,
+    /// What the forwarder of usage has to know
+    Usage,
 }
 
 impl fmt::Display for Model {
@@ -347,6 +354,8 @@ impl fmt::Display for Model {
             Self::Runs => "runs",
             Self::Approvals => "approvals",
             Self::Audit => "audit",
+            Self::Billing => "billing",
+            Self::Usage => "usage",
         })
     }
 }
@@ -449,6 +458,8 @@ pub(crate) enum Figures {
     Rebuild,
     /// Asking for governed calls
     Governed,
+    /// Commands about credits, and charges
+    Ledger,
 }
 
 impl Figures {

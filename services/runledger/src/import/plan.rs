@@ -59,7 +59,7 @@ impl Planned {
         self.segments.iter().map(Facts::len).sum()
     }
 
-    fn push(&mut self, next: Facts) {
+    pub(crate) fn push(&mut self, next: Facts) {
         match (self.segments.last_mut(), next) {
             (Some(Facts::Runs(last)), Facts::Runs(next)) => last.extend(next),
             (Some(Facts::ToolCalls(last)), Facts::ToolCalls(next)) => last.extend(next),

@@ -10,6 +10,7 @@ use crate::{cli, say};
 mod appending;
 mod backlog;
 mod governed;
+mod ledger;
 mod readers;
 mod reading;
 mod rebuilding;
@@ -42,20 +43,25 @@ pub(super) async fn run(args: &cli::Load) -> anyhow::Result<()> {
     if part.includes(cli::Figures::Load) {
         let ground = Ground::prepare(admin).await?;
         let measured = appending::measure(&ground, &mut figures).await;
-        let unary = ground.leave(measured).await?;
+        let unary = Box::pin(ground.leave(measured)).await?;
         let ground = Ground::prepare(admin).await?;
         let measured = reading::measure(&ground, &mut figures, unary).await;
-        ground.leave(measured).await?;
+        Box::pin(ground.leave(measured)).await?;
     }
     if part.includes(cli::Figures::Rebuild) {
         let ground = Ground::prepare(admin).await?;
         let measured = rebuilding::measure(&ground, &mut figures).await;
-        ground.leave(measured).await?;
+        Box::pin(ground.leave(measured)).await?;
     }
     if part.includes(cli::Figures::Governed) {
         let mut ground = Ground::prepare(admin).await?;
         let measured = governed::measure(&mut ground, &mut figures).await;
-        ground.leave(measured).await?;
+        Box::pin(ground.leave(measured)).await?;
+    }
+    if part.includes(cli::Figures::Ledger) {
+        let mut ground = Ground::prepare(admin).await?;
+        let measured = Box::pin(ledger::measure(&mut ground, &mut figures)).await;
+        Box::pin(ground.leave(measured)).await?;
     }
     print(&figures, &machine(admin).await)
 }

@@ -112,6 +112,52 @@ impl Ground {
         Ok(decider)
     }
 
+    /// Starts the roles of billing: the api goes with the ground, the decider is the caller's.
+    pub(super) async fn bill(&mut self) -> anyhow::Result<Process> {
+        let address = free_address().await?;
+        let mut api = role(&self.name, &["billing", "api"], Some(address), &self.folder)?;
+        let listens = api.listens(address).await;
+        listens.with_context(|| logs(&self.folder))?;
+        self.servers.push(api);
+        house::ready(&house::url(address)).await?;
+        self.remote.endpoints.billing = house::url(address);
+        self.billing_decider()
+    }
+
+    pub(super) fn billing_decider(&self) -> anyhow::Result<Process> {
+        role(&self.name, &["billing", "decider"], None, &self.folder)
+    }
+
+    pub(super) fn forwarder(&self) -> anyhow::Result<Process> {
+        role(&self.name, &["billing", "forwarder"], None, &self.folder)
+    }
+
+    /// What pgbench says, in the same database.
+    pub(super) async fn bank(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let options: PgConnectOptions = self.admin.expose_secret().parse()?;
+        let output = tokio::process::Command::new("pgbench")
+            .args([
+                "-h",
+                options.get_host(),
+                "-p",
+                &options.get_port().to_string(),
+            ])
+            .args(["-U", options.get_username()])
+            .args(arguments)
+            .arg(&self.name)
+            .env("PGPASSWORD", password(&self.admin))
+            .output()
+            .await
+            .context("pgbench is missing; it comes with Postgres")?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        anyhow::ensure!(
+            output.status.success(),
+            "pgbench: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(said)
+    }
+
     /// The projector of the audit.
     pub(super) fn audit(&self) -> anyhow::Result<Process> {
         role(&self.name, &["audit", "projector"], None, &self.folder)
@@ -149,6 +195,19 @@ impl Ground {
         )?)
     }
 
+    /// The same, of another schema.
+    pub(super) fn pool_of(
+        &self,
+        config: &runledger_postgres::Config,
+        schema: &str,
+    ) -> anyhow::Result<PgPool> {
+        Ok(runledger_postgres::connect(
+            config,
+            "runledger figures",
+            schema,
+        )?)
+    }
+
     pub(super) fn bare_topic(&self) -> String {
         format!("{}.bare", self.name)
     }
@@ -168,6 +227,13 @@ impl Ground {
         self.folder.disable_cleanup(measured.is_err());
         measured.with_context(|| logs(&self.folder))
     }
+}
+
+/// The password in an address, which must not stand in the arguments of a process.
+fn password(admin: &SecretString) -> &str {
+    let (_, rest) = admin.expose_secret().split_once("://").unwrap_or_default();
+    let (who, _) = rest.rsplit_once('@').unwrap_or_default();
+    who.split_once(':').map_or("", |(_, password)| password)
 }
 
 fn logs(folder: &TempDir) -> String {
@@ -194,6 +260,12 @@ fn role(
         None if arguments == ["approvals", "decider"] => {
             environment.push(("RUNLEDGER_BOOKS__NAME", format!("{house}.approvals")));
         }
+        None if arguments == ["billing", "decider"] => {
+            environment.push(("RUNLEDGER_LEDGER__NAME", format!("{house}.billing")));
+        }
+        None if arguments == ["billing", "forwarder"] => {
+            environment.push(("RUNLEDGER_FORWARDING__NAME", format!("{house}.forwarder")));
+        }
         None if arguments == ["audit", "projector"] => {
             environment.push(("RUNLEDGER_AUDIT__NAME", format!("{house}.audit")));
         }
@@ -216,6 +288,7 @@ fn configs(name: &str) -> anyhow::Result<Configs> {
         &mut configs.shared.database,
         &mut configs.directory.database,
         &mut configs.projector.database,
+        &mut configs.billing_decider.database,
     ] {
         name.clone_into(&mut database.database);
     }

@@ -1,0 +1,6 @@
+//! Credits: what usage costs, who pays, and why a balance is what it is.
+
+mod counter;
+mod explained;
+mod reserves;
+mod tokens;
