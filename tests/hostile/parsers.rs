@@ -95,7 +95,7 @@ const fn decisions(name: &'static str, read: fn(&[u8])) -> Parser {
         name,
         read,
         multiple: 64,
-        base: 16_384 * 1_024,
+        base: 32_768 * 1_024,
     }
 }
 

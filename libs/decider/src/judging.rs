@@ -26,7 +26,7 @@ mod facts;
 pub(crate) use facts::OwedFact;
 
 /// Largest decision, in bytes as stored; a topic takes 1 MiB.
-pub(crate) const DECISION_BYTES_MAX: usize = 960 << 10;
+pub const DECISION_BYTES_MAX: usize = 960 << 10;
 /// How often a command is tried after unclean ends.
 const ATTEMPTS_MAX: u32 = 3;
 

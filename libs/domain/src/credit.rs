@@ -39,10 +39,13 @@ pub const RECURRING_MAX: usize = 32;
 pub const THRESHOLDS_MAX: usize = 32;
 /// For how many months, the current one included, units are counted. What is older begins anew.
 pub const MONTHS_COUNTED: i32 = 14;
-/// Most holds that are open at once: what lapses together must fit into one decision.
+/// Most holds that are open at once.
 pub const HOLDS_MAX: usize = 4_096;
 /// From how many grants one hold draws at most.
 pub const DRAWS_MAX: usize = 64;
+/// From how many grants all open holds together draw at most: each draw is given back by a posting of
+/// its own, and what lapses together must fit into one decision.
+pub const OPEN_DRAWS_MAX: usize = 8_192;
 /// Of how many agents, and of how many runs, it is known what they spent, while there is a limit for
 /// them: of those that spent last.
 pub const SPENDERS_MAX: usize = 4_096;

@@ -409,3 +409,6 @@ fn unreadable(
         source: fault.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,8 @@ use super::lapse::{Lapsed, credit, lapse, release};
 use super::limits::{check_limits, check_thresholds, passed, within};
 use super::{
     Account, Change, Command, DRAWS_MAX, EntryKind, Fate, GRANTS_MAX, GrantKind, GrantTerms,
-    HOLDS_MAX, Hold, Ledger, Opened, Posted, Posting, RECURRING_MAX, Recurrence, Spender,
-    Transaction,
+    HOLDS_MAX, Hold, Ledger, OPEN_DRAWS_MAX, Opened, Posted, Posting, RECURRING_MAX, Recurrence,
+    Spender, Transaction,
 };
 use crate::calendar::Period;
 use crate::decision::{Rejection, RejectionKind};
@@ -300,9 +300,14 @@ impl Deciding<'_> {
         let over = within(self.account, amount, spender, at)?;
         let draws = draw(self.account, amount, at, Reach::Overdraft);
         let draws = draws.ok_or_else(|| self.insufficient(amount))?;
-        if self.account.holds.len() >= HOLDS_MAX || grants_of(&draws).len() > DRAWS_MAX {
+        let holds = &self.account.holds;
+        let open: usize = holds.values().map(|hold| hold.draws.len()).sum();
+        if holds.len() >= HOLDS_MAX
+            || grants_of(&draws).len() > DRAWS_MAX
+            || open + draws.len() > OPEN_DRAWS_MAX
+        {
             let message = format!(
-                "an account has at most {HOLDS_MAX} open holds, each from at most {DRAWS_MAX} grants; settle or release some, or hold less"
+                "an account has at most {HOLDS_MAX} open holds, each from at most {DRAWS_MAX} grants and all from at most {OPEN_DRAWS_MAX}; settle or release some, or hold less"
             );
             return Err(precondition("TOO_MANY_HOLDS", message));
         }

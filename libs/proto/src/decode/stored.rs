@@ -263,9 +263,10 @@ fn read<M: Message + Default, F>(
     Ok(fact.filter(|_| violations.is_empty()).map(family))
 }
 
-/// Most entries of one stored message and of those right inside it: several times what the largest
-/// decision has. An empty one takes two bytes here, and hundreds once it is decoded.
-const ENTRIES_MAX: usize = 16_384;
+/// Most entries of one stored message and of those right inside it: more than the largest decision has,
+/// by which all that an account may have lapses at once. An empty one takes two bytes here, and
+/// hundreds once it is decoded.
+const ENTRIES_MAX: usize = 32_768;
 
 /// Refuses what would take far more than it is.
 pub(super) fn bounded(type_name: &str, bytes: &[u8]) -> Result<(), Error> {

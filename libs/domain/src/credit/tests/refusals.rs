@@ -150,3 +150,22 @@ fn grants_and_holds_are_counted() {
     assert_eq!(story.refuses(0, 5_001, &wide), "TOO_MANY_HOLDS");
     story.does(0, 5_002, &reserve(i64::try_from(DRAWS_MAX).unwrap(), 9));
 }
+
+#[test]
+fn draws_of_all_holds_are_counted_together() {
+    let mut story = Story::default();
+    story.does(0, 1, &Command::Grant(paid(10)));
+    let draw = Draw {
+        from: Source::Grant(grant_id(1)),
+        amount: micros(1),
+    };
+    let hold = Hold {
+        amount: micros(0),
+        draws: vec![draw; OPEN_DRAWS_MAX - 1],
+        expires_at: at(1_000),
+        spender: Spender::default(),
+    };
+    story.account.holds.insert(hold_id(9_000), hold);
+    story.does(0, 2, &reserve(1, 900));
+    assert_eq!(story.refuses(0, 3, &reserve(1, 900)), "TOO_MANY_HOLDS");
+}
