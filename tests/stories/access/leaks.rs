@@ -174,7 +174,12 @@ fn reads(goods: &Goods) -> Vec<Ask> {
 }
 
 /// Asks and looks through the answers; returns the paths.
-async fn ask_all(installation: &Installation, asks: Vec<(Stranger<'_>, Ask)>) -> BTreeSet<String> {
+async fn ask_all(
+    installation: &Installation,
+    mut asks: Vec<(Stranger<'_>, Ask)>,
+) -> BTreeSet<String> {
+    // Stranger by stranger: of some rpcs a tenant may only have so many going on.
+    asks.sort_by(|(one, _), (other, _)| one.who.cmp(&other.who));
     let calls = asks.into_iter().map(|(stranger, (path, body))| async move {
         let mut asking = asking(installation, path, body, stranger.key);
         if !stranger.mode.is_empty() {
