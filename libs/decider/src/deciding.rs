@@ -25,8 +25,8 @@ mod held;
 mod reading;
 mod wariness;
 
-use held::Held;
-use reading::{Reading, Ready};
+use held::{Held, Wary};
+use reading::{FACTS_A_ROUND, Reading, Ready};
 
 /// How long one look at the database, or at the end of a partition, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -176,7 +176,7 @@ impl<R: Rules> Decider<R> {
             if let Some(held) = self.held.get_mut(&partition) {
                 held.opened = true;
                 // How far is known with the end of the partition.
-                held.wary_until = left.contains(&partition).then_some(u64::MAX);
+                held.wary = left.contains(&partition).then(|| Wary::until(u64::MAX));
             }
         }
         Ok(())
@@ -238,7 +238,9 @@ impl<R: Rules> Decider<R> {
             match (end, held.cursor.chain_head) {
                 (Ok(Ok(end)), Some(head)) => {
                     held.rounds = Some(Rounds::new(head, held.cursor.next_offset, end));
-                    held.wary_until = held.wary_until.map(|until| until.min(end));
+                    if let Some(wary) = &mut held.wary {
+                        wary.until = wary.until.min(end);
+                    }
                 }
                 (Ok(Err(failed)), _) => {
                     warn!(%partition, error = &failed as &dyn std::error::Error, "cannot see where the partition ends");
@@ -255,11 +257,12 @@ impl<R: Rules> Decider<R> {
         let ready = |(partition, held): (&Partition, &Held)| {
             let is_ready = held.rounds.as_ref().is_some_and(Rounds::is_ready);
             let from = held.from(looks_for_due);
+            let at_most = held.wary.map_or(usize::MAX, |wary| wary.most);
             (is_ready && (looks_for_due || from.is_some())).then_some(Ready {
                 partition: *partition,
                 from,
-                most: if held.wary_until.is_some() { 1 } else { all },
-                is_wary: held.wary_until.is_some(),
+                most: all.min(at_most),
+                most_facts: FACTS_A_ROUND.min(at_most),
             })
         };
         self.held.iter().filter_map(ready).collect()
@@ -323,15 +326,19 @@ impl<R: Rules> Decider<R> {
             return Ok(None);
         };
         let at = desk.at;
-        let wary = held.is_wary(ready, &work);
-        if wary {
+        let wary = held.is_wary(ready.from.is_some(), work.first_offset());
+        // Only what was alone is known to have felled its decider.
+        let is_alone = wary && ready.most == 1;
+        if is_alone {
             wariness::attempt(database, &mut work).await?;
         }
         held.note_undecided(&work, is_cut);
         let judged = judge(&*self.rules, desk, &mut input.states, &work);
-        if wary {
-            // It was survived: only what fells its decider counts.
+        if is_alone {
             wariness::forget(database, &[ready.partition]).await?;
+        }
+        if wary {
+            held.dare();
         }
         if judged.waits {
             self.rules.refresh();

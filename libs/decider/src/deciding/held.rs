@@ -11,7 +11,6 @@ use runledger_projection::{Cursor, Seen};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::reading::Ready;
 use crate::judging::{Desk, Work};
 use crate::rounds::{Read, Rounds};
 use crate::rules::Rules;
@@ -19,6 +18,25 @@ use crate::states::StreamId;
 
 /// A moment of the log further ahead than this of the clock is no moment to judge time by.
 const AHEAD_MAX: TimeDelta = TimeDelta::seconds(2);
+
+/// What lies below an offset may fell whoever decides it, as it may have felled the one before. It is begun
+/// with one alone; each round that is survived lets the next take twice as many. So whatever it was
+/// is alone after a few more ends, and a backlog of innocents is not decided one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wary {
+    pub(super) until: u64,
+    /// Most commands, and most facts, of the next round.
+    pub(super) most: usize,
+}
+
+impl Wary {
+    pub(super) fn until(offset: u64) -> Self {
+        Self {
+            until: offset,
+            most: 1,
+        }
+    }
+}
 
 /// A partition to decide in.
 pub(super) struct Held {
@@ -33,8 +51,8 @@ pub(super) struct Held {
     pub(super) sent_at: Option<Instant>,
     /// Whether it is said to be decided here.
     pub(super) opened: bool,
-    /// It was left without a word: commands below this offset are decided one by one.
-    pub(super) wary_until: Option<u64>,
+    /// It was left without a word.
+    pub(super) wary: Option<Wary>,
     /// Whether facts are owed decisions too.
     answers_facts: bool,
 }
@@ -49,7 +67,7 @@ impl Held {
             last: None,
             sent_at: None,
             opened: false,
-            wary_until: None,
+            wary: None,
         }
     }
 
@@ -145,16 +163,24 @@ impl Held {
         })
     }
 
-    /// Whether what was taken may have felled another. Not any more, once that is behind.
-    pub(super) fn is_wary(&mut self, ready: &Ready, work: &Work) -> bool {
-        let Some(until) = self.wary_until else {
+    /// Whether what was taken, the first of it at an offset, may have felled another. Not any more, once
+    /// that is behind. `looked`: `None` for the first says that there is nothing.
+    pub(super) fn is_wary(&mut self, looked: bool, first: Option<u64>) -> bool {
+        let Some(wary) = self.wary else {
             return false;
         };
-        let is_before = work.first_offset().is_some_and(|first| first < until);
-        if ready.from.is_some() && !is_before {
-            self.wary_until = None;
+        let is_before = first.is_some_and(|first| first < wary.until);
+        if looked && !is_before {
+            self.wary = None;
         }
-        self.wary_until.is_some()
+        self.wary.is_some()
+    }
+
+    /// A round was survived: the next one takes twice as many.
+    pub(super) fn dare(&mut self) {
+        if let Some(wary) = &mut self.wary {
+            wary.most = wary.most.saturating_mul(2);
+        }
     }
 
     /// All that was there was taken, unless there is more than one round takes.
@@ -209,6 +235,20 @@ mod tests {
         assert_eq!((held.from(false), held.from(true)), (None, Some(0)));
         held.saw(&seen(Kind::Fact, 20));
         assert_eq!((held.from(false), held.from(true)), (Some(20), Some(0)));
+    }
+
+    #[test]
+    fn who_is_wary_begins_with_one_and_dares_more_until_all_of_it_is_behind() {
+        let mut held = held(true);
+        held.wary = Some(Wary::until(100));
+        for most in [1, 2, 4] {
+            assert_eq!(held.wary, Some(Wary { until: 100, most }));
+            assert!(held.is_wary(true, Some(99)));
+            held.dare();
+        }
+        assert!(held.is_wary(false, None), "nobody looked");
+        assert!(!held.is_wary(true, Some(100)));
+        assert_eq!(held.wary, None);
     }
 
     #[test]

@@ -33,12 +33,12 @@ pub(super) struct Ready {
     pub(super) from: Option<u64>,
     /// Most commands of this round.
     pub(super) most: usize,
-    /// It was left without a word: one by one.
-    pub(super) is_wary: bool,
+    /// Most facts.
+    pub(super) most_facts: usize,
 }
 
 /// Most facts of one partition in one round.
-const FACTS_A_ROUND: usize = 8 * FACTS_MAX;
+pub(super) const FACTS_A_ROUND: usize = 8 * FACTS_MAX;
 
 /// What is asked of the tables for one round.
 pub(super) struct Reading<'a, R> {
@@ -111,7 +111,7 @@ impl<R: Rules> Reading<'_, R> {
             let last_command = work.commands.last().map(|last| last.position.offset);
             let last_fact = work.facts.last().map(|last| last.position.offset);
             let commands_to = full(work.commands.len(), one.most, last_command);
-            let facts_to = full(work.facts.len(), one.most_facts(), last_fact);
+            let facts_to = full(work.facts.len(), one.most_facts, last_fact);
             if let Some(last) = commands_to.into_iter().chain(facts_to).min() {
                 work.cut_behind(last);
                 cut.insert(one.partition);
@@ -178,7 +178,7 @@ impl<R: Rules> Reading<'_, R> {
         let mut facts: BTreeMap<Partition, Vec<OwedFact>> = BTreeMap::new();
         let asked: Vec<(Partition, u64, usize)> = ready
             .iter()
-            .filter_map(|one| Some((one.partition, one.from?, one.most_facts())))
+            .filter_map(|one| Some((one.partition, one.from?, one.most_facts)))
             .collect();
         if asked.is_empty() || !self.rules.answers_facts() {
             return Ok(facts);
@@ -257,12 +257,6 @@ impl<R: Rules> Reading<'_, R> {
                 Some((id_of(tenant, &mode, &stream)?, since))
             })
             .collect())
-    }
-}
-
-impl Ready {
-    fn most_facts(&self) -> usize {
-        if self.is_wary { 1 } else { FACTS_A_ROUND }
     }
 }
 
