@@ -29,7 +29,7 @@ pub struct Folded<'a, D> {
     pub decision: &'a D,
     /// The facts that it answers, in the order in which it names them.
     pub answers: Vec<Answered>,
-    /// The state of its stream behind it, encoded: of every so manieth, as the rules say.
+    /// The state of its stream behind it, encoded, where the rules say that it is kept.
     pub state: Option<Vec<u8>>,
 }
 
@@ -180,8 +180,10 @@ impl<R: Rules, M: ReadModel<R>> Books<R, M> {
                     let decision = decoded.get(&index);
                     let fits = states.evolve(rules, &id(applied), decision, at);
                     misfits += u64::from(!fits);
-                    let state = states.kept(rules, &id(applied));
-                    kept.extend(state.map(|state| (index, state)));
+                    if decision.is_some() && fits {
+                        let state = states.kept(rules, &id(applied));
+                        kept.extend(state.map(|state| (index, state)));
+                    }
                 }
                 (Kind::Fact, Some(fact)) if rules.heeds(fact) => {
                     states.heed(rules, &id(applied), fact, at);

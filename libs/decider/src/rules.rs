@@ -210,9 +210,9 @@ pub trait Rules: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Some: read models get the state of a stream behind every so manieth of its decisions.
-    fn keeps_state_every(&self) -> Option<u64> {
-        None
+    /// Whether read models get the state of a stream as it is now, behind a decision.
+    fn keeps_state(&self, _stream: &Self::Stream) -> bool {
+        false
     }
 
     /// Told at most every half second while something [`Ruling::Waits`]: look at the views now.

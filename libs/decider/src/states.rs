@@ -251,8 +251,8 @@ impl<R: Rules> States<R> {
 
     /// The state of a stream, encoded, if it is one that is kept.
     pub(crate) fn kept(&self, rules: &R, id: &StreamId) -> Option<Vec<u8>> {
-        let (every, held) = (rules.keeps_state_every()?, self.0.get(id)?);
-        let is_kept = held.version.checked_rem(every) == Some(0);
+        let held = self.0.get(id)?;
+        let is_kept = rules.keeps_state(&held.state);
         is_kept.then(|| rules.encode_stream(&held.state))
     }
 

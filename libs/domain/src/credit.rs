@@ -273,6 +273,8 @@ pub struct Spending {
 /// All that is known of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
+    /// How many decisions made it what it is; rejections change nothing.
+    pub decisions: u64,
     pub grants: BTreeMap<GrantId, Grant>,
     pub holds: BTreeMap<HoldId, Hold>,
     pub recurring: BTreeMap<GrantId, Recurring>,

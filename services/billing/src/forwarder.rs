@@ -108,6 +108,20 @@ impl Projection for Forwarder {
         for (applied, fact) in facts {
             fold.take_in(applied, fact);
         }
+        let rests = fold.rests();
+        self.forward(tx, fold).await?;
+        for mut rest in rests {
+            while let Some(piece) = rest.piece(tx).await? {
+                self.forward(tx, piece).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Forwarder {
+    /// Writes what is known now, and says what follows from it.
+    async fn forward(&self, tx: &mut PgConnection, fold: Fold) -> Result<(), ApplyError> {
         let derived = fold.write(tx).await?;
         let Some(outlet) = &self.outlet else {
             return Ok(());

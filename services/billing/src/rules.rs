@@ -348,8 +348,11 @@ impl runledger_decider::Rules for Rules {
         }
     }
 
-    fn keeps_state_every(&self) -> Option<u64> {
-        Some(SNAPSHOT_EVERY)
+    fn keeps_state(&self, stream: &Held) -> bool {
+        match stream {
+            Held::Account(account) => account.decisions.is_multiple_of(SNAPSHOT_EVERY),
+            Held::Prices(_) | Held::Unknown => false,
+        }
     }
 
     fn refresh(&self) {

@@ -402,6 +402,7 @@ pub fn evolve(
     if !fits(account, fate.as_ref(), posted) {
         return false;
     }
+    account.decisions = account.decisions.saturating_add(1);
     for opened in &posted.opened {
         account.open(opened);
     }

@@ -10,6 +10,7 @@ use runledger_domain::time::Timestamp;
 use runledger_domain::usage::{Forwarded, Of, Payer};
 use runledger_projection::{Applied, ApplyError};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::rows;
 
@@ -82,6 +83,78 @@ pub(super) struct Fold {
     changed_runs: BTreeSet<RunKey>,
     changed_calls: BTreeSet<CallKey>,
     derived: Vec<Derived>,
+    /// Runs whose start was taken in, and where it lies.
+    begun: Vec<(RunKey, Position)>,
+    /// More may wait for them than was loaded.
+    is_cut: bool,
+}
+
+/// Most reports, and most calls, that wait for runs and are loaded at once.
+const PIECE: u16 = 1_000;
+
+/// What waits for the start of a run beyond what was loaded with it. However much it is, it goes piece by
+/// piece.
+pub(super) struct Rest {
+    run: RunKey,
+    payer: Payer,
+    /// Where the start lies.
+    position: Position,
+    /// The last that was taken.
+    report: Uuid,
+    call: String,
+}
+
+impl Rest {
+    /// The next piece of it, taken in; `None`: there is none.
+    pub(super) async fn piece(
+        &mut self,
+        tx: &mut PgConnection,
+    ) -> Result<Option<Fold>, ApplyError> {
+        let waiting = rows::take_waiting_of_run(tx, &self.run, self.report, PIECE).await?;
+        let mut calls = rows::calls_of_run(tx, &self.run, &self.call, PIECE).await?;
+        if waiting.is_empty() && calls.is_empty() {
+            return Ok(None);
+        }
+        let reports = waiting.iter().map(|one| one.source_id.as_uuid());
+        self.report = reports.max().unwrap_or(self.report);
+        if let Some((.., call)) = calls.keys().next_back() {
+            call.as_str().clone_into(&mut self.call);
+        }
+        let named = named_by(&self.run, &waiting).collect();
+        calls.extend(rows::calls(tx, &named, &BTreeSet::new(), 0).await?);
+        Ok(Some(self.release(waiting, calls)))
+    }
+
+    fn release(&self, waiting: Vec<Waiting>, calls: BTreeMap<CallKey, Call>) -> Fold {
+        // Its end, if it has one, was forwarded with the first piece.
+        let run = Run {
+            payer: Some(self.payer.clone()),
+            end: None,
+        };
+        let mut fold = Fold {
+            runs: BTreeMap::from([(self.run.clone(), run)]),
+            calls,
+            waiting: BTreeMap::from([(self.run.clone(), waiting)]),
+            ..Fold::default()
+        };
+        fold.release(Place {
+            scope: self.run.0,
+            run: &self.run.1,
+            position: self.position,
+        });
+        fold
+    }
+}
+
+/// What waits may name a call whose start is known.
+fn named_by<'a>(
+    (scope, run): &'a RunKey,
+    waiting: &'a [Waiting],
+) -> impl Iterator<Item = CallKey> + 'a {
+    let named = waiting
+        .iter()
+        .filter_map(|one| one.usage.tool_call_id.clone());
+    named.map(|call| (*scope, run.clone(), call))
 }
 
 /// Where a fact lies that is taken in.
@@ -112,19 +185,38 @@ impl Fold {
         let runs = rows::runs(tx, &runs).await?;
         // Of runs that had their start before nothing waits.
         starting.retain(|key| runs.get(key).is_none_or(|run| run.payer.is_none()));
-        let waiting = rows::take_waiting(tx, &starting).await?;
-        // What waits may name a call whose start is known.
-        for ((scope, run), all) in &waiting {
-            let named = all.iter().filter_map(|one| one.usage.tool_call_id.clone());
-            calls.extend(named.map(|call| (*scope, run.clone(), call)));
+        let waiting = rows::take_waiting(tx, &starting, PIECE).await?;
+        for (run, all) in &waiting {
+            calls.extend(named_by(run, all));
         }
-        let calls = rows::calls(tx, &calls, &starting).await?;
+        let calls = rows::calls(tx, &calls, &starting, PIECE).await?;
+        let reports: usize = waiting.values().map(Vec::len).sum();
+        let is_cut = [reports, calls.len()]
+            .iter()
+            .any(|loaded| *loaded >= usize::from(PIECE));
         Ok(Self {
             runs,
             calls,
             waiting,
+            is_cut,
             ..Self::default()
         })
+    }
+
+    /// What waits beyond what was loaded, once all is taken in and written.
+    pub(super) fn rests(&self) -> Vec<Rest> {
+        let begun = self.begun.iter().filter(|_| self.is_cut);
+        let rest = begun.filter_map(|(key, position)| {
+            let payer = self.runs.get(key)?.payer.clone()?;
+            Some(Rest {
+                run: key.clone(),
+                payer,
+                position: *position,
+                report: Uuid::nil(),
+                call: String::new(),
+            })
+        });
+        rest.collect()
     }
 
     /// Of each start and each end the first counts.
@@ -141,7 +233,8 @@ impl Fold {
                 let run = self.runs.entry(key.clone()).or_default();
                 if run.payer.is_none() {
                     run.payer = Some(Payer::of(started, at));
-                    self.changed_runs.insert(key);
+                    self.changed_runs.insert(key.clone());
+                    self.begun.push((key, place.position));
                     self.release(place);
                 }
             }

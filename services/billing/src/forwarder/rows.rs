@@ -163,11 +163,12 @@ pub(super) async fn runs(
     Ok(rows.into_iter().filter_map(RunRow::read).collect())
 }
 
-/// Calls by their keys, and those of some runs that wait for them.
+/// Calls by their keys, and at most `most` of those that wait for some runs.
 pub(super) async fn calls(
     tx: &mut PgConnection,
     keys: &BTreeSet<CallKey>,
     of: &BTreeSet<RunKey>,
+    most: u16,
 ) -> Result<BTreeMap<CallKey, Call>, ApplyError> {
     if keys.is_empty() && of.is_empty() {
         return Ok(BTreeMap::new());
@@ -183,16 +184,57 @@ pub(super) async fn calls(
         .bind(of.tenants)
         .bind(of.modes)
         .bind(of.runs)
+        .bind(i64::from(most))
         .fetch_all(tx)
         .await
         .map_err(ApplyError::database("load calls"))?;
     Ok(rows.into_iter().filter_map(CallRow::read).collect())
 }
 
-/// Takes what waits for the start of some runs.
+/// At most `most` of the calls that wait for a run, behind one of them; by their ids.
+pub(super) async fn calls_of_run(
+    tx: &mut PgConnection,
+    (scope, run): &RunKey,
+    behind: &str,
+    most: u16,
+) -> Result<BTreeMap<CallKey, Call>, ApplyError> {
+    let rows: Vec<CallRow> = sqlx::query_as(statements::SELECT_CALLS_OF_RUN)
+        .bind(scope.tenant.as_uuid())
+        .bind(scope.mode.as_str())
+        .bind(run.as_str())
+        .bind(behind)
+        .bind(i64::from(most))
+        .fetch_all(tx)
+        .await
+        .map_err(ApplyError::database("load calls of a run"))?;
+    Ok(rows.into_iter().filter_map(CallRow::read).collect())
+}
+
+/// Takes at most `most` of what waits for the start of a run, behind an id.
+pub(super) async fn take_waiting_of_run(
+    tx: &mut PgConnection,
+    (scope, run): &RunKey,
+    behind: Uuid,
+    most: u16,
+) -> Result<Vec<Waiting>, ApplyError> {
+    let rows: Vec<WaitingRow> = sqlx::query_as(statements::DELETE_WAITING_OF_RUN)
+        .bind(scope.tenant.as_uuid())
+        .bind(scope.mode.as_str())
+        .bind(run.as_str())
+        .bind(behind)
+        .bind(i64::from(most))
+        .fetch_all(tx)
+        .await
+        .map_err(ApplyError::database("take what waits for a run"))?;
+    let waiting = rows.into_iter().filter_map(WaitingRow::read);
+    Ok(waiting.map(|(_, one)| one).collect())
+}
+
+/// Takes at most `most` of what waits for the start of some runs.
 pub(super) async fn take_waiting(
     tx: &mut PgConnection,
     keys: &BTreeSet<RunKey>,
+    most: u16,
 ) -> Result<BTreeMap<RunKey, Vec<Waiting>>, ApplyError> {
     let mut waiting: BTreeMap<RunKey, Vec<Waiting>> = BTreeMap::new();
     if keys.is_empty() {
@@ -203,6 +245,7 @@ pub(super) async fn take_waiting(
         .bind(keys.tenants)
         .bind(keys.modes)
         .bind(keys.runs)
+        .bind(i64::from(most))
         .fetch_all(tx)
         .await
         .map_err(ApplyError::database("take what waits"))?;

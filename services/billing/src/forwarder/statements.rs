@@ -13,8 +13,10 @@ macro_rules! statements {
 
 statements! {
     DELETE_WAITING = "delete_waiting",
+    DELETE_WAITING_OF_RUN = "delete_waiting_of_run",
     INSERT_WAITING = "insert_waiting",
     SELECT_CALLS = "select_calls",
+    SELECT_CALLS_OF_RUN = "select_calls_of_run",
     SELECT_OUTPUTS = "select_outputs",
     SELECT_RUNS = "select_runs",
     SELECT_WAITING = "select_waiting",

@@ -54,7 +54,7 @@ fn largest() -> Account {
             amount: Credits::from_micros(MUCH),
         });
         let hold = Hold {
-            amount: Credits::from_micros(MUCH * draws_each as i64),
+            amount: Credits::from_micros(MUCH * i64::try_from(draws_each).unwrap()),
             draws: draws.collect(),
             expires_at: second(1),
             spender: Spender::default(),

@@ -168,4 +168,8 @@ fn draws_of_all_holds_are_counted_together() {
     story.account.holds.insert(hold_id(9_000), hold);
     story.does(0, 2, &reserve(1, 900));
     assert_eq!(story.refuses(0, 3, &reserve(1, 900)), "TOO_MANY_HOLDS");
+    assert_eq!(
+        story.account.decisions, 2,
+        "what was refused counts as nothing"
+    );
 }

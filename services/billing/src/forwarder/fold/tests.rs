@@ -11,6 +11,7 @@ use runledger_domain::log::{Author, Family, Kind, Partition, Record};
 use runledger_domain::run::{Ended, Limits, Started, ToolCallEnded, ToolCallStarted, Trigger};
 use runledger_domain::scope::Mode;
 use runledger_domain::usage::forwarded_id;
+use runledger_testkit::Database;
 use uuid::Uuid;
 
 use super::*;
@@ -205,4 +206,74 @@ proptest! {
     ) {
         prop_assert_eq!(told(&order, batch).1, 0);
     }
+}
+
+/// Takes facts in, and writes them; what is forwarded, piece by piece.
+async fn taken_in(tx: &mut PgConnection, told: &[Applied]) -> Vec<Vec<Derived>> {
+    let of_run = |applied: &Applied| match &applied.fact {
+        Some(AnyFact::Run(fact)) => fact.clone(),
+        _ => unreachable!("only facts of runs are told"),
+    };
+    let facts: Vec<(&Applied, Fact)> = told.iter().map(|one| (one, of_run(one))).collect();
+    let facts: Vec<(&Applied, &Fact)> = facts.iter().map(|(one, fact)| (*one, fact)).collect();
+    let mut fold = Fold::load(tx, &facts).await.unwrap();
+    for (applied, fact) in facts {
+        fold.take_in(applied, fact);
+    }
+    let rests = fold.rests();
+    let mut pieces = vec![fold.write(tx).await.unwrap()];
+    for mut rest in rests {
+        while let Some(piece) = rest.piece(tx).await.unwrap() {
+            pieces.push(piece.write(tx).await.unwrap());
+        }
+    }
+    pieces
+}
+
+#[tokio::test]
+async fn however_much_waits_for_a_start_goes_in_pieces_and_once() {
+    let database = Database::fresh().await;
+    let pool = database.pool("runledger_billing_writer", super::super::SCHEMA);
+    let mut tx = pool.begin().await.unwrap();
+    let [started, begins, used, ends, ..] = &facts()[..] else {
+        unreachable!("a run has more facts")
+    };
+    let named = |fact: &Fact, number: usize| {
+        let mut fact = fact.clone();
+        match &mut fact {
+            Fact::ToolCallStarted(fact) => fact.tool_call_id = call(number),
+            Fact::ToolCallEnded(fact) => fact.tool_call_id = call(number),
+            Fact::UsageRecorded(fact) => fact.tool_call_id = Some(call(number)),
+            _ => unreachable!("only calls are named"),
+        }
+        fact
+    };
+    let (reports, calls) = (2 * usize::from(PIECE) + 5, usize::from(PIECE) + 3);
+    let told = (0..reports).map(|number| named(used, number % calls));
+    let told = told.chain((0..calls).map(|number| named(begins, number)));
+    let told = told.chain((0..calls).map(|number| named(ends, number)));
+    let told: Vec<Applied> = told
+        .enumerate()
+        .map(|(number, fact)| applied(number, number as u64, fact))
+        .collect();
+    for batch in told.chunks(500) {
+        assert_eq!(taken_in(&mut tx, batch).await.concat().len(), 0);
+    }
+    let start = applied(told.len(), told.len() as u64, started.clone());
+    let pieces = taken_in(&mut tx, &[start]).await;
+    assert!(pieces.len() > 2, "{} pieces", pieces.len());
+    let largest = pieces.iter().map(Vec::len).max().unwrap();
+    assert!(largest <= 5 * usize::from(PIECE), "{largest} in one piece");
+    let ids: BTreeSet<RecordId> = pieces
+        .iter()
+        .flatten()
+        .map(|one| forwarded_id(one.scope, &one.run, one.of()))
+        .collect();
+    let count: usize = pieces.iter().map(Vec::len).sum();
+    assert_eq!((ids.len(), count), (reports + 2 * calls, ids.len()));
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM waiting")
+        .fetch_one(&mut *tx)
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
 }

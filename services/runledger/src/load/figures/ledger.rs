@@ -196,7 +196,7 @@ async fn charges(ground: &Ground, round: u64) -> anyhow::Result<f64> {
     Ok(rate(last - first, ended - begun))
 }
 
-const CHARGED: &str = "SELECT count(*) FROM charges";
+const CHARGED: &str = "SELECT coalesce(sum(lines), 0)::bigint FROM spending";
 
 async fn count(pool: &PgPool, statement: &'static str) -> anyhow::Result<u64> {
     let count: i64 = sqlx::query_scalar(statement).fetch_one(pool).await?;
