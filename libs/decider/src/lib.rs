@@ -25,6 +25,6 @@ pub use books::{Answered, Books, Folded, ReadModel, TABLES};
 pub use callers::{Answer, Callers, Command, Options as CallerOptions, log_fault};
 pub use deciding::{Decider, Options};
 pub use judging::DECISION_BYTES_MAX;
-pub use rounds::Rounds;
+pub use rounds::{Read, Rounds};
 pub use rules::{FACTS_MAX, FactsMoment, FactsRuling, Moment, Owing, Rules, Ruling, StateError};
 pub use view::{Confirmed, View, Viewed};

@@ -13,6 +13,8 @@ mod prices;
 mod read_model;
 mod rules;
 mod serve;
+#[cfg(test)]
+mod simulation;
 mod statements;
 mod upkeep;
 

@@ -361,7 +361,7 @@ impl runledger_decider::Rules for Rules {
 }
 
 /// What is to be charged. Nothing counts as used later than now: nobody knows the prices of then.
-fn usages(facts: &[Owing<'_>], at: Timestamp) -> Vec<Usage> {
+pub(crate) fn usages(facts: &[Owing<'_>], at: Timestamp) -> Vec<Usage> {
     let usage = |owing: &Owing<'_>| match owing.fact {
         Fact::Usage(fact) => {
             let used_at = owing.record.occurred_at.min(at);

@@ -43,7 +43,8 @@ fn when(see: &mut Fields<'_>, at: Option<prost_types::Timestamp>, now: Timestamp
 }
 
 impl View {
-    /// The account as it is in the tables, and its partition. `None`: nothing was ever heard of it.
+    /// The account as it is in the tables, and its partition. `None`: nothing was ever decided for it; a
+    /// refusal makes no account.
     pub(super) async fn account(
         &mut self,
         id: &AccountId,
@@ -56,11 +57,11 @@ impl View {
             .fetch_optional(&mut **self.tx())
             .await
             .map_err(database)?;
-        row.map(|(partition, state)| {
-            let account = Account::from_bytes(&state).map_err(Fault::internal)?;
-            Ok((partition, account))
-        })
-        .transpose()
+        let Some((partition, state)) = row else {
+            return Ok(None);
+        };
+        let account = Account::from_bytes(&state).map_err(Fault::internal)?;
+        Ok((account.decisions > 0).then_some((partition, account)))
     }
 
     /// The account of a moment. What time has moved until then counts, whether or not a decision says
