@@ -296,8 +296,14 @@ impl<R: Rules> Decider<R> {
             .map_err(|_| reading::Error::Silent)??;
         let mut entries = Vec::new();
         let mut sent = Vec::new();
+        let all: Vec<Partition> = ready.iter().map(|one| one.partition).collect();
         for ready in ready {
-            let Some((judged, at)) = self.judge(database, &ready, at, &mut input).await? else {
+            let judged = self.judge(database, &ready, at, &mut input).await;
+            if judged.is_err() {
+                // What was judged of the others is not sent either.
+                self.undecided_again(&all);
+            }
+            let Some((judged, at)) = judged? else {
                 continue;
             };
             if !judged.entries.is_empty() {
@@ -330,14 +336,19 @@ impl<R: Rules> Decider<R> {
         // Only what was alone is known to have felled its decider.
         let is_alone = wary && ready.most == 1;
         if is_alone {
-            wariness::attempt(database, &mut work).await?;
+            let attempt = timeout(PATIENCE, wariness::attempt(database, &mut work)).await;
+            attempt.map_err(|_| reading::Error::Silent)??;
         }
         held.note_undecided(&work, is_cut);
         let judged = judge(&*self.rules, desk, &mut input.states, &work);
+        // Who has waited has survived nothing.
+        let is_tried = !judged.waits || !judged.entries.is_empty();
         if is_alone {
-            wariness::forget(database, &[ready.partition]).await?;
+            let tried = wariness::tried(database, ready.partition, is_tried);
+            let tried = timeout(PATIENCE, tried).await;
+            tried.map_err(|_| reading::Error::Silent)??;
         }
-        if wary {
+        if wary && is_tried {
             held.dare();
         }
         if judged.waits {
@@ -403,14 +414,20 @@ impl<R: Rules> Decider<R> {
                     error = &failed as &dyn std::error::Error,
                     "decisions could not be handed over"
                 );
-                for (partition, _, _) in sent {
-                    if let Some(held) = self.held.get_mut(&partition) {
-                        held.undecided_from = Some(0);
-                    }
-                }
+                let partitions: Vec<Partition> = sent.iter().map(|(one, ..)| *one).collect();
+                self.undecided_again(&partitions);
                 self.wake_in(AGAIN);
             }
         }
         self.wake_in(self.options.read_back);
+    }
+
+    /// What was judged came to nothing: anything may be undecided.
+    fn undecided_again(&mut self, partitions: &[Partition]) {
+        for partition in partitions {
+            if let Some(held) = self.held.get_mut(partition) {
+                held.undecided_from = Some(0);
+            }
+        }
     }
 }

@@ -211,8 +211,9 @@ impl<R: Rules> Judging<'_, R> {
                 payload,
                 views: Vec::new(),
             };
-            if let Err(bytes) = self.write(taken, Some(&decision)) {
-                error!(stream = %owed.id.1, scope = %owed.id.0, bytes, "a decision that is owed is too large for the log");
+            if let Err(fault) = self.write(taken, Some(&decision)) {
+                alarm(&owed.id, "a decision that is owed cannot be written");
+                error!(stream = %owed.id.1, scope = %owed.id.0, %fault);
             }
         }
     }
@@ -234,14 +235,9 @@ impl<R: Rules> Judging<'_, R> {
                     payload,
                     views,
                 };
-                if let Err(bytes) = self.write(taken, Some(&decision)) {
-                    alarm(id, "a decision is too large for the log");
-                    let message = format!(
-                        "the decision would take {bytes} bytes, more than the {DECISION_BYTES_MAX} that the log takes; ask for less at once"
-                    );
-                    let too_large =
-                        Rejection::new(RejectionKind::Invalid, "DECISION_TOO_LARGE", message);
-                    self.reject(id, command, &too_large);
+                if let Err(fault) = self.write(taken, Some(&decision)) {
+                    alarm(id, "a decision cannot be written");
+                    self.reject(id, command, &fault.into());
                 }
                 true
             }
@@ -338,13 +334,17 @@ impl<R: Rules> Judging<'_, R> {
             payload,
             views: Vec::new(),
         };
-        if let Err(bytes) = self.write(taken, None) {
-            error!(stream = %id.1, bytes, "a rejection is too large for the log");
+        if let Err(fault) = self.write(taken, None) {
+            error!(stream = %id.1, %fault, "a rejection cannot be written");
         }
     }
 
     /// Adds a decision to the round. `decision`: `None` where it changes nothing.
-    fn write(&mut self, taken: Taken<'_>, decision: Option<&R::Decision>) -> Result<(), usize> {
+    fn write(
+        &mut self,
+        taken: Taken<'_>,
+        decision: Option<&R::Decision>,
+    ) -> Result<(), Unwritable> {
         let (scope, stream) = taken.id;
         let prev = self.desk.head;
         let part = decision.and_then(|one| self.rules.part_of_decision(one));
@@ -376,11 +376,16 @@ impl<R: Rules> Judging<'_, R> {
         };
         let value = encode::record(record.clone());
         if value.len() > DECISION_BYTES_MAX {
-            return Err(value.len());
+            return Err(Unwritable::TooLarge(value.len()));
+        }
+        // In the log it would change nothing, and yet be an answer.
+        let fits = self
+            .states
+            .take_on(self.rules, taken.id, decision, self.desk.at);
+        if !fits && decision.is_some() {
+            return Err(Unwritable::Misfit);
         }
         let hash = decision_hash(&prev, stream.key(*scope).as_bytes(), &value);
-        self.states
-            .evolve(self.rules, taken.id, decision, self.desk.at);
         self.desk.head = hash;
         self.judged.hashes.push(hash);
         self.judged.entries.push(Entry {
@@ -389,6 +394,27 @@ impl<R: Rules> Judging<'_, R> {
             trace: None,
         });
         Ok(())
+    }
+}
+
+/// Why a decision may not be written. Nothing has changed then.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+enum Unwritable {
+    #[error(
+        "the decision would take {0} bytes, more than the {DECISION_BYTES_MAX} that the log takes; ask for less at once"
+    )]
+    TooLarge(usize),
+    #[error("the decision would not fit what it was made from; report its command")]
+    Misfit,
+}
+
+impl From<Unwritable> for Rejection {
+    fn from(fault: Unwritable) -> Self {
+        let (kind, reason) = match fault {
+            Unwritable::TooLarge(_) => (RejectionKind::Invalid, "DECISION_TOO_LARGE"),
+            Unwritable::Misfit => (RejectionKind::Internal, "UNDECIDABLE"),
+        };
+        Self::new(kind, reason, fault.to_string())
     }
 }
 

@@ -32,6 +32,7 @@ statements! {
         SELECT_STATES = "select_states",
         SELECT_SUSPENDED = "select_suspended",
         SELECT_UNDECIDED = "select_undecided",
+        UPDATE_ATTEMPTS = "update_attempts",
         UPDATE_OUTCOMES = "update_outcomes",
         UPSERT_ATTEMPTS = "upsert_attempts",
         UPSERT_OPENINGS = "upsert_openings",

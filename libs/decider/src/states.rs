@@ -249,6 +249,22 @@ impl<R: Rules> States<R> {
         }
     }
 
+    /// As [`Self::evolve`], for a decision that is yet to be written: `false`, and nothing has changed,
+    /// when it does not fit.
+    pub(crate) fn take_on(
+        &mut self,
+        rules: &R,
+        id: &StreamId,
+        decision: Option<&R::Decision>,
+        at: Timestamp,
+    ) -> bool {
+        let fits = self.evolve(rules, id, decision, at);
+        if !fits && let Some(held) = self.0.get_mut(id) {
+            held.version -= 1;
+        }
+        fits
+    }
+
     /// The state of a stream, encoded, if it is one that is kept.
     pub(crate) fn kept(&self, rules: &R, id: &StreamId) -> Option<Vec<u8>> {
         let held = self.0.get(id)?;

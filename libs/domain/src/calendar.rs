@@ -31,6 +31,9 @@ pub struct Day(i32);
 #[serde(transparent)]
 pub struct Month(i32);
 
+/// Last year that records can speak of.
+const YEAR_MAX: i32 = 9999;
+
 /// How far apart things are that happen again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Period {
@@ -54,8 +57,8 @@ impl Zone {
         Month(local.year() * 12 + local.month0().cast_signed())
     }
 
-    /// When clocks there show it: the earlier moment when they show it twice, the first moment after
-    /// when they skip it.
+    /// When clocks there show it: the earlier moment when they show it twice; when they skip it, as many
+    /// quarters of an hour later as it takes.
     fn moment(self, local: NaiveDateTime) -> Option<Timestamp> {
         /// Clocks are set by quarters of an hour; a date line once moved over a whole day.
         const STEPS_MAX: u32 = 4 * 25;
@@ -83,7 +86,7 @@ impl Month {
 
 impl Period {
     /// The moment `count` periods behind `first`, by the clocks of a zone; counted from `first` each
-    /// time, so that the 31st is the 31st again after a shorter month. `None`: beyond all calendars.
+    /// time, so that the 31st is the 31st again after a shorter month. `None`: beyond the year 9999.
     pub fn after(self, first: Timestamp, count: u32, zone: Zone) -> Option<Timestamp> {
         let local = first.with_timezone(&zone.0).naive_local();
         let local = match self {
@@ -98,7 +101,16 @@ impl Period {
         if count == 0 {
             return Some(first);
         }
-        zone.moment(local)
+        let at = zone.moment(local)?;
+        (at.year() <= YEAR_MAX).then_some(at)
+    }
+
+    /// Whether it takes at least a day, and at most ten years.
+    pub const fn is_sensible(self) -> bool {
+        match self {
+            Self::Days(days) => days > 0 && days <= 3_653,
+            Self::Months(months) => months > 0 && months <= 120,
+        }
     }
 }
 

@@ -37,8 +37,11 @@ pub const GRANTS_MAX: usize = 1_000;
 pub const RECURRING_MAX: usize = 32;
 /// Most thresholds of an account.
 pub const THRESHOLDS_MAX: usize = 32;
-/// For how many months, the current one included, units are counted. What is older begins anew.
+/// For how many months, the current one included, units are counted. What is older counts in the oldest.
 pub const MONTHS_COUNTED: i32 = 14;
+/// Most counts of units, of all months and rules together; when there are more, the oldest month begins
+/// anew. All of them are read and written with every decision.
+pub const COUNTS_MAX: usize = 8_192;
 /// Most holds that are open at once.
 pub const HOLDS_MAX: usize = 4_096;
 /// From how many grants one hold draws at most.
@@ -265,7 +268,7 @@ pub struct Spending {
     pub of_day: Credits,
     pub month: Month,
     pub of_month: Credits,
-    /// Kept while there is a limit.
+    /// Counted while there is a limit.
     pub of_agents: BTreeMap<AgentId, Spent>,
     pub of_runs: BTreeMap<RunId, Spent>,
 }

@@ -15,14 +15,15 @@ use runledger_domain::policy;
 use runledger_domain::price::{self, Edition, Publish, Published};
 use runledger_domain::scope::Actor;
 use runledger_domain::time::Timestamp;
-use runledger_proto::{decode, encode};
+use runledger_proto::{decode, encode, types};
 
 use crate::prices::Prices;
 
 /// What the decider reads, and decides in.
 pub const FAMILIES: &[Family] = &[Family::Billing, Family::Price];
 
-/// Raised with every change after which the same command might be decided otherwise.
+/// Raised with every change after which the same command might be decided otherwise: a new database of
+/// time zones is one, and tables are built anew with it.
 const VERSION: u32 = 1;
 /// How old what is known of prices may be. They take effect a minute after they are recorded, by the
 /// clock of whoever recorded them: half of it is left for clocks that differ.
@@ -131,12 +132,20 @@ impl runledger_decider::Rules for Rules {
 
     fn decision(&self, record: &Record) -> Result<Option<Decision>, decode::Error> {
         let (type_name, payload) = (&record.type_name, &record.payload);
-        if record.stream.family() == Family::Price {
+        let decision = if record.stream.family() == Family::Price {
             let published = decode::stored_prices_published(type_name, payload)?;
-            return Ok(published.map(Decision::Prices));
+            published.map(Decision::Prices)
+        } else {
+            let posted = decode::stored_account_posted(type_name, payload)?;
+            posted.map(Decision::from)
+        };
+        // Passed over, it would leave an account that differs from what those were told who asked.
+        let is_ours = [types::ACCOUNT_POSTED, types::PRICES_PUBLISHED].contains(&&**type_name);
+        if decision.is_none() && is_ours {
+            let type_name = type_name.clone();
+            return Err(decode::Error::NotUnderstood { type_name });
         }
-        let posted = decode::stored_account_posted(type_name, payload)?;
-        Ok(posted.map(Decision::from))
+        Ok(decision)
     }
 
     fn encode(&self, decision: &Decision) -> (&'static str, Vec<u8>) {

@@ -127,8 +127,9 @@ async fn refuses_what_accounts_cannot_do(admin: &mut Counter) {
     let range = refusal(admin.billing.get_spending(range).await);
     assert_eq!(range.0, Code::InvalidArgument);
     // What is refused makes no account.
-    let poor = admin.reserve(&new_id(), "nobody", 1, Duration::from_secs(60));
-    assert_eq!(refusal(poor.await).1, "INSUFFICIENT_CREDITS");
+    let (id, soon) = (new_id(), Duration::from_secs(60));
+    let poor = admin.reserve(&id, "nobody", 1, soon).await;
+    assert_eq!(refusal(poor).1, "INSUFFICIENT_CREDITS");
     let unheard = wire::GetBalanceRequest {
         account_id: "nobody".into(),
         ..Default::default()

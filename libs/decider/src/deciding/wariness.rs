@@ -52,6 +52,26 @@ pub(super) async fn forget(database: &PgPool, partitions: &[Partition]) -> Resul
     Ok(())
 }
 
+/// What was alone was judged, and survived: only what fells its decider counts. Or it waits: then the
+/// attempt was none.
+pub(super) async fn tried(
+    database: &PgPool,
+    partition: Partition,
+    is_tried: bool,
+) -> Result<(), Error> {
+    if is_tried {
+        return forget(database, &[partition]).await;
+    }
+    let (families, numbers) = columns([partition].into_iter());
+    sqlx::query(statements::UPDATE_ATTEMPTS)
+        .bind(families.first())
+        .bind(numbers.first())
+        .execute(database)
+        .await
+        .map_err(Error::Database)?;
+    Ok(())
+}
+
 /// Counts one more attempt at each command and fact, before it is made.
 pub(super) async fn attempt(database: &PgPool, work: &mut Work) -> Result<(), Error> {
     for command in &mut work.commands {

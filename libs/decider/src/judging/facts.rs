@@ -103,8 +103,10 @@ impl<'a, R: Rules> Judging<'a, R> {
                 histogram!("runledger_decider_facts_a_decision").record(f64::from(count));
                 true
             }
-            // Too large for the log.
-            Err(_) => self.answer_apart(id, facts),
+            Err(fault) => {
+                error!(stream = %id.1, scope = %id.0, %fault, facts = facts.len());
+                self.answer_apart(id, facts)
+            }
         }
     }
 
@@ -140,8 +142,8 @@ impl<'a, R: Rules> Judging<'a, R> {
                 payload,
                 views: Vec::new(),
             };
-            if let Err(bytes) = self.write(taken, Some(&decision)) {
-                error!(stream = %id.1, scope = %id.0, bytes, "giving a fact up is too large for the log");
+            if let Err(fault) = self.write(taken, Some(&decision)) {
+                error!(stream = %id.1, scope = %id.0, %fault, "not even that a fact is given up can be written");
             }
         }
     }

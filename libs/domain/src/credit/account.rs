@@ -251,14 +251,24 @@ impl Account {
         }
     }
 
-    /// Moves what has happened by itself.
-    pub(super) fn pass(&mut self, lapsed: &Lapsed) {
+    /// Moves what has happened by itself until a moment.
+    pub(super) fn pass(&mut self, lapsed: &Lapsed, at: Timestamp) {
         for opened in &lapsed.opened {
             self.open(opened);
         }
         for transaction in &lapsed.transactions {
             self.post(transaction);
         }
+        self.forget_done(at);
+    }
+
+    /// Forgets grants of which nothing is left, and recurrences that are over.
+    fn forget_done(&mut self, at: Timestamp) {
+        self.grants.retain(|_, grant| !grant.is_done());
+        self.recurring.retain(|_, recurring| {
+            let until = recurring.terms.until;
+            until.is_none_or(|until| until > at)
+        });
     }
 
     /// Forgets a hold that holds nothing any more.
@@ -382,7 +392,9 @@ pub(super) fn crossing(account: &Account, posted: Posted, at: Timestamp) -> Post
     }
     let crossed = after.thresholds.iter().filter(|(name, after)| {
         let before = account.thresholds.get(*name);
-        after.crossed && !before.is_some_and(|before| before.crossed)
+        // A month has begun since, perhaps, and nothing was spent in it yet.
+        let was = |before: &Watched| before.crossed && account.is_over(before.threshold, at);
+        after.crossed && !before.is_some_and(was)
     });
     Posted {
         crossed: crossed.map(|(name, _)| name.clone()).collect(),
@@ -413,11 +425,7 @@ pub fn evolve(
         account.post(transaction);
     }
     account.change(fate, &posted.change, at);
-    account.grants.retain(|_, grant| !grant.is_done());
-    account.recurring.retain(|_, recurring| {
-        let until = recurring.terms.until;
-        until.is_none_or(|until| until > at)
-    });
+    account.forget_done(at);
     account.watch(at);
     true
 }
@@ -454,8 +462,22 @@ impl Account {
                 self.spend(spender, *amount, at);
             }
             Change::Released { .. } => *fate = Some(Fate::Released),
-            Change::LimitsSet(limits) => self.limits = *limits,
-            Change::ZoneSet(zone) => self.zone = *zone,
+            Change::LimitsSet(limits) => {
+                self.limits = *limits;
+                // Counted anew, should there be such a limit again.
+                if limits.agent.is_none() {
+                    self.spending.of_agents.clear();
+                }
+                if limits.run.is_none() {
+                    self.spending.of_runs.clear();
+                }
+            }
+            Change::ZoneSet(zone) => {
+                // The day and the month go on, by other clocks: what was spent in them still counts.
+                self.spending.turn(at, self.zone);
+                self.zone = *zone;
+                (self.spending.day, self.spending.month) = (zone.day(at), zone.month(at));
+            }
             Change::ThresholdsSet(thresholds) => {
                 let all = thresholds.iter().map(|(name, threshold)| {
                     let known = self.thresholds.get(name);

@@ -1,12 +1,15 @@
 //! From what was used to what it costs, and who pays.
 
+use std::collections::BTreeMap;
+
 use super::account::{crossing, micros};
 use super::draw::{Reach, draw, taken};
 use super::limits::passed;
 use super::{
-    Account, Beyond, Change, EntryKind, Lapsed, Ledger, Line, Posted, Posting, Pricing,
-    Transaction, Usage, lapse,
+    Account, Beyond, COUNTS_MAX, Change, EntryKind, Lapsed, Ledger, Line, MONTHS_COUNTED, Posted,
+    Posting, Pricing, Transaction, Usage, lapse,
 };
+use crate::calendar::Month;
 use crate::ids::Name;
 use crate::money::Credits;
 use crate::price::{PriceSet, price};
@@ -21,7 +24,7 @@ pub type Prices<'a> = &'a dyn Fn(Timestamp) -> Option<&'a PriceSet>;
 pub fn charge(account: &Account, prices: Prices<'_>, usages: &[Usage], at: Timestamp) -> Posted {
     let lapsed = lapse(account, at);
     let mut now = account.clone();
-    now.pass(&lapsed);
+    now.pass(&lapsed, at);
     let Lapsed {
         opened,
         mut transactions,
@@ -64,7 +67,7 @@ pub fn give_up(account: &Account, usages: &[Usage], at: Timestamp) -> Posted {
 }
 
 fn priced(account: &Account, prices: Prices<'_>, usage: &Usage, at: Timestamp) -> Line {
-    let (pricing, amount) = pricing(account, prices, usage);
+    let (pricing, amount) = pricing(account, prices, usage, at);
     let over = if amount.is_positive() {
         passed(account, amount, &usage.spender, at)
     } else {
@@ -102,16 +105,22 @@ fn line(
     }
 }
 
-fn pricing(account: &Account, prices: Prices<'_>, usage: &Usage) -> (Pricing, Credits) {
+fn pricing(
+    account: &Account,
+    prices: Prices<'_>,
+    usage: &Usage,
+    at: Timestamp,
+) -> (Pricing, Credits) {
     let set = prices(usage.used_at);
     let rule = set.and_then(|set| Some((set, set.find(&usage.meter, &usage.dimensions)?)));
     let Some((set, rule)) = rule else {
         return (Pricing::Unpriced, Credits::ZERO);
     };
-    let used = account.used_in(usage.used_at, &rule.id);
+    let used = account.used_in(account.counted_in(usage.used_at, at), &rule.id);
     let priced = price(rule, used, usage.quantity);
-    // What was spent so far must stay countable too.
-    let fits = |amount| account.balances.spent.plus(amount).is_ok();
+    // What was spent so far, and what is owed, must stay countable too.
+    let sums = [account.balances.spent, account.unpaid()];
+    let fits = |amount| sums.iter().all(|sum| sum.plus(amount).is_ok());
     match priced {
         Ok(priced) if fits(priced.amount) => {
             let pricing = Pricing::By {
@@ -145,25 +154,36 @@ fn debit(now: &mut Account, line: &Line, at: Timestamp) -> Option<Transaction> {
 }
 
 impl Account {
-    /// Units that a rule has counted in the month of a moment.
-    fn used_in(&self, moment: Timestamp, rule: &Name) -> u64 {
-        let month = self.used.get(&self.zone.month(moment));
-        let used = month.and_then(|rules| rules.get(rule));
+    /// In which month something used at a moment is counted: its own, or the oldest that is kept, so that
+    /// what is long past is not free again each time.
+    fn counted_in(&self, used_at: Timestamp, at: Timestamp) -> Month {
+        self.zone.month(used_at).max(self.oldest(at))
+    }
+
+    fn oldest(&self, at: Timestamp) -> Month {
+        self.zone.month(at).before(MONTHS_COUNTED - 1)
+    }
+
+    /// Units that a rule has counted in a month.
+    fn used_in(&self, month: Month, rule: &Name) -> u64 {
+        let used = self.used.get(&month).and_then(|rules| rules.get(rule));
         used.copied().unwrap_or_default()
     }
 
-    /// Counts a line's units, and forgets months that are long over.
+    /// Counts a line's units, and forgets months that are long over; sooner, where there are too many
+    /// counts.
     pub(super) fn count(&mut self, line: &Line, at: Timestamp) {
-        let oldest = self.zone.month(at).before(super::MONTHS_COUNTED - 1);
-        let month = self.zone.month(line.used_at);
-        if let Pricing::By { rule, .. } = &line.pricing
-            && month >= oldest
-        {
-            let used = self.used.entry(month).or_default();
-            let used = used.entry(rule.clone()).or_default();
-            *used = used.saturating_add(line.quantity);
-        }
+        let Pricing::By { rule, .. } = &line.pricing else {
+            return;
+        };
+        let (month, oldest) = (self.counted_in(line.used_at, at), self.oldest(at));
+        let used = self.used.entry(month).or_default();
+        let used = used.entry(rule.clone()).or_default();
+        *used = used.saturating_add(line.quantity);
         self.used.retain(|month, _| *month >= oldest);
+        while self.used.values().map(BTreeMap::len).sum::<usize>() > COUNTS_MAX {
+            self.used.pop_first();
+        }
     }
 
     /// All that the customer has, less what is owed.

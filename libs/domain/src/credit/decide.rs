@@ -4,14 +4,13 @@ use std::borrow::Cow;
 
 use super::account::{crossing, grants_of, micros, negated};
 use super::draw::{Reach, draw, given_back, rest_of, taken};
-use super::lapse::{Lapsed, credit, lapse, release};
+use super::lapse::{Lapsed, credit, lapse, next_lapse, release};
 use super::limits::{check_limits, check_thresholds, passed, within};
 use super::{
     Account, Change, Command, DRAWS_MAX, EntryKind, Fate, GRANTS_MAX, GrantKind, GrantTerms,
     HOLDS_MAX, Hold, Ledger, OPEN_DRAWS_MAX, Opened, Posted, Posting, RECURRING_MAX, Recurrence,
     Spender, Transaction,
 };
-use crate::calendar::Period;
 use crate::decision::{Rejection, RejectionKind};
 use crate::ids::{GrantId, HoldId, RecordId};
 use crate::money::Credits;
@@ -43,8 +42,8 @@ pub fn decide(
 ) -> Result<Posted, Rejection> {
     let lapsed = lapse(account, moment.at);
     let mut now = Cow::Borrowed(account);
-    if !lapsed.is_empty() {
-        now.to_mut().pass(&lapsed);
+    if next_lapse(account).is_some_and(|due| due <= moment.at) {
+        now.to_mut().pass(&lapsed, moment.at);
     }
     let deciding = Deciding {
         account: &now,
@@ -171,8 +170,9 @@ impl Deciding<'_> {
         positive(terms.amount)?;
         let mut terms = terms.clone();
         terms.first_at = terms.first_at.max(self.moment.at);
-        if matches!(terms.every, Period::Days(0) | Period::Months(0)) {
-            return Err(invalid("PERIOD_EMPTY", "a period takes at least a day"));
+        if !terms.every.is_sensible() {
+            let message = "a period takes at least a day, and at most ten years";
+            return Err(invalid("PERIOD_OUT_OF_RANGE", message));
         }
         if terms.until.is_some_and(|until| until <= terms.first_at) {
             return Err(expires_too_early());

@@ -1,6 +1,6 @@
 //! What time alone moves: grants that take effect, come again and expire, and holds that expire.
 
-use super::account::{crossing, kind_of_first, negated};
+use super::account::{crossing, kind_of_first, micros, negated};
 use super::draw::given_back;
 use uuid::Uuid;
 
@@ -55,8 +55,11 @@ pub fn lapse(account: &Account, at: Timestamp) -> Lapsed {
             Event::GrantBegins(_, id) => credit(&scratch, id, due),
             Event::Recurs(id, time) => {
                 let opened = account.recurring.get(&id).and_then(|recurring| {
-                    let expires_at = ends(recurring, time, account.zone);
-                    Some(once(id, &recurring.terms, time, due, expires_at?))
+                    let (_, expires_at) = span(recurring, time, account.zone)?;
+                    let mut opened = once(id, &recurring.terms, time, due, expires_at);
+                    // More than can be counted is not given.
+                    opened.terms.amount = opened.terms.amount.min(room(&scratch));
+                    Some(opened)
                 });
                 opened.and_then(|opened| {
                     scratch.open(&opened);
@@ -83,6 +86,11 @@ pub fn owed(account: &Account, at: Timestamp) -> Option<Posted> {
         opened,
         transactions,
     } = lapse(account, at);
+    let is_over = |one: &Recurring| one.terms.until.is_some_and(|until| until <= at);
+    let ends_any = account.recurring.values().any(is_over);
+    if opened.is_empty() && transactions.is_empty() && !ends_any {
+        return None;
+    }
     let posted = Posted {
         before: account.balance(),
         opened,
@@ -99,8 +107,9 @@ pub fn owed(account: &Account, at: Timestamp) -> Option<Posted> {
 pub fn next_lapse(account: &Account) -> Option<Timestamp> {
     let times = account.recurring.values();
     let times = times.filter_map(|recurring| {
-        let next = begins(recurring, recurring.next, account.zone);
-        next.or(recurring.terms.until)
+        let next = span(recurring, recurring.next, account.zone);
+        let begins = next.map(|(begins, _)| begins);
+        begins.or(recurring.terms.until)
     });
     // Of a grant that has nothing left nothing expires.
     let is_felt = |event: &Event| match event {
@@ -120,18 +129,19 @@ fn recurrences(account: &Account, at: Timestamp) -> impl Iterator<Item = (Timest
     account.recurring.iter().filter_map(move |(id, recurring)| {
         let mut now = None;
         for time in recurring.next.. {
-            match begins(recurring, time, account.zone) {
-                Some(begins) if begins <= at => now = Some((begins, time)),
+            match span(recurring, time, account.zone) {
+                Some((begins, ends)) if begins <= at => now = Some((begins, ends, time)),
                 Some(_) | None => break,
             }
         }
-        let (begins, time) = now?;
-        let is_over = ends(recurring, time, account.zone).is_none_or(|ends| ends <= at);
-        (!is_over).then_some((begins, Event::Recurs(*id, time)))
+        let (begins, ends, time) = now?;
+        (ends > at).then_some((begins, Event::Recurs(*id, time)))
     })
 }
 
-fn begins(recurring: &Recurring, time: u32, zone: Zone) -> Option<Timestamp> {
+/// When a time of a recurrence begins, and when it ends: with the next, or when all is over. `None`: it
+/// never comes.
+fn span(recurring: &Recurring, time: u32, zone: Zone) -> Option<(Timestamp, Timestamp)> {
     let Recurrence {
         every,
         first_at,
@@ -139,19 +149,21 @@ fn begins(recurring: &Recurring, time: u32, zone: Zone) -> Option<Timestamp> {
         ..
     } = recurring.terms;
     let begins = every.after(first_at, time, zone)?;
-    until.is_none_or(|until| begins < until).then_some(begins)
+    let next = time.checked_add(1);
+    let next = next.and_then(|next| every.after(first_at, next, zone));
+    let ends = next.into_iter().chain(until).min()?;
+    until
+        .is_none_or(|until| begins < until)
+        .then_some((begins, ends))
 }
 
-/// When the next time begins, or all is over.
-fn ends(recurring: &Recurring, time: u32, zone: Zone) -> Option<Timestamp> {
-    let Recurrence {
-        every,
-        first_at,
-        until,
-        ..
-    } = recurring.terms;
-    let next = every.after(first_at, time.checked_add(1)?, zone)?;
-    Some(until.map_or(next, |until| next.min(until)))
+/// How much more can be issued, beside what is to come.
+fn room(account: &Account) -> Credits {
+    let to_come = account.grants.values().filter(|grant| !grant.credited);
+    let to_come: i128 = to_come.map(|grant| micros(grant.terms.amount)).sum();
+    let issued = micros(account.balances.issued).abs();
+    let room = i128::from(i64::MAX) - issued - to_come;
+    Credits::from_micros(i64::try_from(room.max(0)).unwrap_or(i64::MAX))
 }
 
 /// One time of a recurrence. Its id follows from whose it is and which it is.

@@ -207,7 +207,7 @@ impl Story {
     /// The account as it is at a moment.
     pub(super) fn seen(&self, at: Timestamp) -> Account {
         let mut account = self.account.clone();
-        account.pass(&lapse(&self.account, at));
+        account.pass(&lapse(&self.account, at), at);
         account
     }
 

@@ -121,9 +121,10 @@ pub fn recurrence(wire: Option<wire::Recurrence>, see: &mut Fields<'_>) -> Optio
                 }
             })
         });
-        let is_empty = matches!(every, Some(Period::Days(0) | Period::Months(0)));
-        if is_empty && !see.is_stored() {
-            see.fault("period", "PERIOD_EMPTY", "must be at least a day");
+        let is_sensible = every.is_none_or(Period::is_sensible);
+        if !is_sensible && !see.is_stored() {
+            let why = "must be at least a day, and at most ten years";
+            see.fault("period", "PERIOD_OUT_OF_RANGE", why);
         }
         let first_at = see.optional_time("first_at", wire.first_at);
         let until = see.optional_time("until", wire.until);

@@ -40,6 +40,8 @@ pub enum Error {
         #[source]
         source: prost::DecodeError,
     },
+    #[error("a message of type {type_name} says what this version does not understand")]
+    NotUnderstood { type_name: Box<str> },
     #[error("envelope field {field} is missing or malformed")]
     Envelope { field: &'static str },
     #[error("stream {name:?} is no stream of family {family}")]

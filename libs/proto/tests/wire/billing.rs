@@ -592,7 +592,7 @@ fn amounts_ranges_and_zones_are_refused_by_name() {
         ..wire::Recurrence::default()
     };
     let found = faults(|see| read::recurrence(Some(period), see));
-    assert_eq!(told(&found), [("terms.period", "PERIOD_EMPTY")]);
+    assert_eq!(told(&found), [("terms.period", "PERIOD_OUT_OF_RANGE")]);
     let found = faults(|see| read::quoted(Vec::new(), see));
     assert_eq!(told(&found), [("usages", "TOO_MANY")]);
 }

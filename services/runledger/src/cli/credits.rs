@@ -128,7 +128,7 @@ pub(crate) enum PricesCommand {
 pub(crate) struct PricesPublish {
     /// File with the rules, in TOML
     pub(crate) file: PathBuf,
-    /// When they take effect; without it as soon as may be
+    /// When they take effect; without it 60 s from now. Not before a list that is announced already
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) from: Option<DateTime<Utc>>,
     /// Only if the list before it has this version; 0: if there is none

@@ -15,9 +15,11 @@ use crate::judging::{Desk, Judged, Owed, Undecided, Work, judge};
 use crate::rules::{Moment, Ruling, StateError};
 use crate::states::States;
 
-/// A fact of this quantity fells whoever decides it; one of this makes a decision that no log takes.
+/// A fact of this quantity fells whoever decides it; one of this makes a decision that no log takes, one
+/// of this a decision that does not fit.
 const FELLS: u64 = 666;
 const IS_LARGE: u64 = 777;
+const IS_MISFIT: u64 = 888;
 
 /// What a stream has been through, by offset; a decision is what it adds.
 #[derive(Default)]
@@ -105,8 +107,11 @@ impl Rules for Counting {
     }
 
     fn evolve(&self, stream: &mut Vec<Did>, _: &mut Option<()>, did: &Did, _: Timestamp) -> bool {
-        stream.push(did.clone());
-        true
+        let fits = !matches!(did, Did::Answered(all) if all.contains(&IS_MISFIT));
+        if fits {
+            stream.push(did.clone());
+        }
+        fits
     }
 
     fn due(&self, _: &Vec<Did>, _: &str, (): &(), _: Timestamp) -> Option<Did> {
@@ -368,24 +373,34 @@ fn a_fact_that_fells_its_decider_is_given_up_alone() {
 }
 
 #[test]
-fn what_no_log_takes_is_halved_until_it_does() {
-    let facts = vec![
-        fact("a", 1, 1),
-        fact("a", 2, IS_LARGE),
-        fact("a", 3, 3),
-        fact("a", 4, 4),
-    ];
-    let work = Work {
-        facts,
-        ..Work::default()
-    };
-    let ([a, _], _) = judged(&Counting::default(), &work);
-    let expected = [
-        Did::Answered(vec![1]),
-        Did::GivenUp(IS_LARGE),
-        Did::Answered(vec![3, 4]),
-    ];
-    assert_eq!(a, expected);
+fn what_no_log_takes_or_nothing_fits_is_halved_until_it_does() {
+    for bad in [IS_LARGE, IS_MISFIT] {
+        let facts = vec![
+            fact("a", 1, 1),
+            fact("a", 2, bad),
+            fact("a", 3, 3),
+            fact("a", 4, 4),
+        ];
+        let work = Work {
+            facts,
+            ..Work::default()
+        };
+        let ([a, _], judged) = judged(&Counting::default(), &work);
+        let expected = [
+            Did::Answered(vec![1]),
+            Did::GivenUp(bad),
+            Did::Answered(vec![3, 4]),
+        ];
+        assert_eq!(a, expected);
+        let versions = judged
+            .entries
+            .iter()
+            .map(|entry| match &entry.record.terms {
+                Some(Terms::Decided(decided)) => decided.stream_version,
+                _ => 0,
+            });
+        assert_eq!(versions.collect::<Vec<_>>(), [1, 2, 3]);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What usage is charged, and how that is explained.
 
 use super::*;
+use crate::calendar::Zone;
 
 const MONTH: i64 = 31 * 86_400;
 
@@ -65,6 +66,26 @@ fn units_are_counted_by_the_month_in_which_they_were_used() {
     );
     story.take_in(at(later), None, posted);
     assert_eq!(story.account.used.len(), 1);
+    // What is as old as that by then is counted all the same: it is free once, not each time.
+    let mut charged = |second, usages: &[Usage]| -> Vec<i64> {
+        let posted = charge(&story.account, &|_| Some(&set), usages, at(second));
+        amounts(story.take_in(at(second), None, posted))
+    };
+    assert_eq!(charged(later, &[usage(4, 10), usage(4, 10)]), [0, 50]);
+    assert_eq!(charged(later + 1, &[usage(4, 1)]), [1]);
+}
+
+#[test]
+fn counts_are_bounded() {
+    let mut account = Account::default();
+    let rules = (0..COUNTS_MAX).map(|number| (format!("r{number}").parse().unwrap(), 1));
+    let long_ago = Zone::default().month(at(-2 * MONTH));
+    account.used.insert(long_ago, rules.collect());
+    let set = list(1, vec![rule("r", 1)]);
+    let posted = charge(&account, &|_| Some(&set), &[usage(1, 5)], at(1));
+    assert!(evolve(&mut account, &mut None, &posted, at(1)));
+    let counted = account.used.values().flat_map(BTreeMap::values);
+    assert_eq!(counted.copied().collect::<Vec<_>>(), [5]);
 }
 
 #[test]

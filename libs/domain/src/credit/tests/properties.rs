@@ -167,7 +167,7 @@ proptest! {
         let mut stepwise = then.clone();
         for second in [moment / 2, moment, moment + further] {
             let lapsed = lapse(&stepwise.account, at(second));
-            stepwise.account.pass(&lapsed);
+            stepwise.account.pass(&lapsed, at(second));
             prop_assert_eq!(stepwise.standing(second), then.standing(second.max(moment / 2)));
         }
     }

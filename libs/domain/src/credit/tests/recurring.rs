@@ -100,6 +100,39 @@ fn a_threshold_is_crossed_once_each_time() {
     // A month later nothing is spent yet.
     assert_eq!(crossed(story.charge(40 * DAY, 40 * DAY, 1)), [""; 0]);
     assert_eq!(crossed(story.charge(40 * DAY, 40 * DAY, 60)), ["much"]);
+    // Nor is it told the less when one charge passes it at once.
+    assert_eq!(crossed(story.charge(70 * DAY, 70 * DAY, 90)), ["much"]);
+}
+
+#[test]
+fn what_never_comes_owes_nothing() {
+    let mut story = Story::default();
+    let end = "9999-12-31T00:00:00Z".parse().unwrap();
+    let last = Recurrence {
+        first_at: end,
+        ..daily(5, 0, None)
+    };
+    story.does(0, 1, &Command::GrantRecurring(last));
+    assert_eq!(next_lapse(&story.account), None);
+    assert_eq!(owed(&story.account, end), None);
+}
+
+#[test]
+fn more_than_can_be_counted_is_not_given() {
+    let mut story = Story::default();
+    let much = i64::MAX / 2 + 1;
+    story.does(0, 1, &Command::GrantRecurring(daily(much, 0, None)));
+    story.does(0, 2, &Command::Grant(paid(7)));
+    for day in 1..4 {
+        let posted = owed(&story.account, at(day * DAY)).unwrap();
+        story.take_in(at(day * DAY), None, posted);
+    }
+    assert_eq!(story.account.balances.issued, micros(-i64::MAX));
+    let more = Command::Grant(paid(1));
+    assert_eq!(story.refuses(4 * DAY, 3, &more), "OVERFLOW");
+    let void = Command::Void { grant: grant_id(1) };
+    story.does(4 * DAY, 4, &void);
+    assert_eq!(next_lapse(&story.account), None);
 }
 
 #[test]
@@ -120,4 +153,15 @@ fn days_and_months_begin_by_the_clocks_of_the_account() {
         "SPEND_LIMIT"
     );
     story.does(before + 1, 5, &reserve(1, 2 * DAY));
+}
+
+#[test]
+fn a_day_goes_on_by_other_clocks() {
+    let mut story = Story::default();
+    story.does(0, 1, &Command::Grant(paid(100)));
+    story.charge(1, 1, 10);
+    for (number, zone) in [(2, "Pacific/Kiritimati"), (3, "UTC")] {
+        story.does(2, number, &Command::SetZone(zone.parse().unwrap()));
+        assert_eq!(story.account.spent(at(3)), (micros(10), micros(10)));
+    }
 }
