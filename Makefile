@@ -78,7 +78,7 @@ $(BUF):
 proof: setup ## the long stories, in a release build; last, what faults under load made of the promises
 	cargo build --locked --release --workspace --bins
 	@RUNLEDGER_PROOF=full $(STACKS) run test cargo test --locked --release -p runledger-tests --test house --test stories
-	@RUNLEDGER_PROOF=full cargo test --locked --release -p runledger-projection -p runledger-decider --lib simulation -- --nocapture
+	@RUNLEDGER_PROOF=full cargo test --locked --release -p runledger-projection -p runledger-decider -p runledger-billing --lib simulation -- --nocapture
 	@RUNLEDGER_PROOF=full cargo test --locked --release -p runledger-tests --test faults
 	@cat $(TARGET)/tmp/faults.txt
 
