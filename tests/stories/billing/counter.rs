@@ -11,11 +11,15 @@ use runledger_proto::price::v1 as price;
 use runledger_proto::price::v1::price_service_client::PriceServiceClient;
 use runledger_service::client::Connection;
 use runledger_service::status;
+use runledger_testkit::eventually;
 use runledger_tests::{Installation, Kind, Tenant};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::approvals::desk::new_id;
+
+/// Prices take effect a minute after they were published.
+const IN_FORCE: Duration = Duration::from_secs(90);
 
 /// One caller.
 #[derive(Clone)]
@@ -92,6 +96,28 @@ impl Counter {
         };
         let answered = self.billing.get_balance(request).await;
         answered.expect("a balance").into_inner()
+    }
+
+    /// Waits until the first prices, published with a token, are in force.
+    pub(super) async fn until_in_force(&self, token: &str) {
+        let request = price::ListPricesRequest {
+            read: at_least(token),
+            ..Default::default()
+        };
+        eventually(IN_FORCE, || {
+            let (mut prices, request) = (self.prices.clone(), request.clone());
+            async move {
+                let listed = prices.list_prices(request).await.expect("prices");
+                let versions = listed.into_inner().versions;
+                let is_in_force = versions.iter().any(|one| one.version == 1 && one.in_force);
+                if is_in_force {
+                    Ok(())
+                } else {
+                    Err("not in force")
+                }
+            }
+        })
+        .await;
     }
 }
 

@@ -20,9 +20,6 @@ use tonic::Code;
 use super::counter::{Counter, at_least, id_of, in_time, micros, paid, refusal, rule};
 use crate::approvals::desk::new_id;
 
-/// Prices take effect a minute after they were published.
-const IN_FORCE: Duration = Duration::from_secs(90);
-
 /// Calls of tools cost 10 micros, failed ones nothing; tokens 3 micros a thousand, the first two
 /// thousand nothing.
 async fn publish(admin: &mut Counter) -> String {
@@ -400,24 +397,7 @@ async fn usage_becomes_money_and_every_balance_explains_itself() {
     assert_eq!(micros(grant.balance.as_ref()), [1_000_000, 0, 0, 0]);
     refuses_what_accounts_cannot_do(&mut admin).await;
     a_hold_expires(&mut admin).await;
-    let listed = price::ListPricesRequest {
-        read: at_least(&prices),
-        ..Default::default()
-    };
-    eventually(IN_FORCE, || {
-        let (mut viewer, listed) = (viewer.clone(), listed.clone());
-        async move {
-            let listed = viewer.prices.list_prices(listed).await.expect("prices");
-            let versions = listed.into_inner().versions;
-            let is_in_force = versions.iter().any(|one| one.version == 1 && one.in_force);
-            if is_in_force {
-                Ok(())
-            } else {
-                Err("not in force")
-            }
-        }
-    })
-    .await;
+    viewer.until_in_force(&prices).await;
     let quoted = quote(&mut viewer).await;
     let token = report(&clients, &mut rng).await;
     let after = 999_500 - COST;

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use runledger_domain::scope::Role;
 use runledger_proto::billing::v1 as wire;
+use runledger_proto::price::v1 as price;
 use runledger_proto::run::v1::run_fact::Fact as InRun;
 use runledger_proto::run::v1::{RunFact, RunStarted, Trigger, UsageRecorded};
 use runledger_tests::facts::run_fact;
@@ -17,9 +18,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::counter::{Counter, at_least};
+use super::counter::{Counter, at_least, rule};
+use crate::approvals::desk::new_id;
 
 const CALLERS: usize = 16;
+const GRANTED: i64 = 1_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 fn started(rng: &mut StdRng, run: &str, account: &str) -> RunFact {
@@ -58,21 +61,45 @@ async fn append(clients: &Clients, facts: Vec<RunFact>) -> String {
     }
 }
 
-/// Asks for what a run has cost until the chain has come so far: never for less than the token.
-async fn charged(counter: &mut Counter, run: &str, token: &str) -> wire::GetRunCostResponse {
+/// Asks for the balance until the chain has come so far: never for one without what the token names.
+async fn available(counter: &mut Counter, account: &str, token: &str) -> i64 {
     let began = Instant::now();
     loop {
         assert!(began.elapsed() < PATIENCE, "not read in {PATIENCE:?}");
-        let request = wire::GetRunCostRequest {
-            run_id: run.into(),
+        let request = wire::GetBalanceRequest {
+            account_id: account.into(),
             read: at_least(token),
             ..Default::default()
         };
-        match counter.billing.get_run_cost(request).await {
-            Ok(answer) => return answer.into_inner(),
+        match counter.billing.get_balance(request).await {
+            Ok(answer) => {
+                let balance = answer.into_inner().balance.expect("a balance");
+                return balance.available_micros;
+            }
             Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status:?}"),
         }
     }
+}
+
+/// Tokens cost a micro each, and every caller's account can pay for all of them.
+async fn open(installation: &Installation, tenant: &Tenant) {
+    let mut admin = Counter::role(installation, tenant, Role::Admin);
+    let request = price::PublishPricesRequest {
+        id: new_id(),
+        rules: vec![rule("tokens", "tokens_output", 1, 1)],
+        ..Default::default()
+    };
+    let published = admin.prices.publish_prices(request).await.expect("prices");
+    for caller in 0..CALLERS {
+        let account = account(caller);
+        let granted = admin.grant(&new_id(), &account, GRANTED).await;
+        granted.expect("a grant");
+    }
+    admin.until_in_force(&published.into_inner().token).await;
+}
+
+fn account(caller: usize) -> String {
+    format!("account-{caller}")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,6 +110,7 @@ async fn the_token_of_usage_shows_its_charge_while_everybody_is_killed() {
     installation.bill(2, 2).await;
     let tenant = Tenant::create(&installation, "story").await;
     let clients = installation.clients(tenant.key(Role::Agent));
+    open(&installation, &tenant).await;
     let counter = Counter::role(&installation, &tenant, Role::Viewer);
     let next = Arc::new(AtomicUsize::new(0));
     let (done, doing) = watch::channel(0_usize);
@@ -92,9 +120,9 @@ async fn the_token_of_usage_shows_its_charge_while_everybody_is_killed() {
         let (next, done, mut rng) = (Arc::clone(&next), &done, StdRng::from_rng(&mut rng));
         async move {
             let run = format!("run-{caller}");
-            let account = format!("account-{}", caller % 3);
+            let account = account(caller);
             append(&clients, vec![started(&mut rng, &run, &account)]).await;
-            let mut lines = 0;
+            let (mut lines, mut left) = (0, GRANTED);
             while next.fetch_add(1, Ordering::SeqCst) < count {
                 let quantity = rng.random_range(1..100);
                 let fact = used(&mut rng, &run, quantity);
@@ -102,11 +130,18 @@ async fn the_token_of_usage_shows_its_charge_while_everybody_is_killed() {
                 // Sent twice, it is used once.
                 append(&clients, vec![fact]).await;
                 lines += 1;
-                let cost = charged(&mut counter, &run, &token).await;
-                assert_eq!(cost.total_lines, lines, "{run}: {cost:?}");
-                assert_eq!(cost.unpriced_lines, lines, "nothing has a price here");
+                left -= quantity;
+                assert_eq!(available(&mut counter, &account, &token).await, left);
                 done.send_modify(|done| *done += 1);
             }
+            let request = wire::GetRunCostRequest {
+                run_id: run,
+                ..Default::default()
+            };
+            let cost = counter.billing.get_run_cost(request).await;
+            let cost = cost.expect("what a run has cost").into_inner();
+            assert_eq!((cost.total_lines, cost.unpriced_lines), (lines, 0));
+            assert_eq!(cost.total_micros, GRANTED - left);
             lines
         }
     });
