@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{
-    Datelike as _, Days, MappedLocalTime, Months, NaiveDateTime, TimeDelta, TimeZone as _,
+    Datelike as _, Days, MappedLocalTime, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta,
+    TimeZone as _,
 };
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,32 @@ impl Zone {
     pub fn month(self, at: Timestamp) -> Month {
         let local = at.with_timezone(&self.0);
         Month(local.year() * 12 + local.month0().cast_signed())
+    }
+
+    /// The days that any part of a range lies in: when each begins, and its name, as `2026-11-23`.
+    pub fn days(self, from: Timestamp, to: Timestamp) -> Vec<(Timestamp, String)> {
+        let first = from.with_timezone(&self.0).date_naive();
+        let days = first.iter_days().map(|day| (day, day.to_string()));
+        self.periods(days, to)
+    }
+
+    /// The same of months, as `2026-11`.
+    pub fn months(self, from: Timestamp, to: Timestamp) -> Vec<(Timestamp, String)> {
+        let first = from.with_timezone(&self.0).date_naive();
+        let first = first.with_day(1).unwrap_or(first);
+        let months = (0..).map_while(|month| first.checked_add_months(Months::new(month)));
+        let months = months.map(|month| (month, month.format("%Y-%m").to_string()));
+        self.periods(months, to)
+    }
+
+    fn periods(
+        self,
+        periods: impl Iterator<Item = (NaiveDate, String)>,
+        to: Timestamp,
+    ) -> Vec<(Timestamp, String)> {
+        let begins = |day: NaiveDate| self.moment(day.and_time(NaiveTime::MIN));
+        let periods = periods.filter_map(|(day, name)| Some((begins(day)?, name)));
+        periods.take_while(|(begins, _)| *begins < to).collect()
     }
 
     /// When clocks there show it: the earlier moment when they show it twice; when they skip it, as many
@@ -175,7 +202,44 @@ mod tests {
         assert_eq!(berlin.to_string(), "Europe/Berlin");
     }
 
+    #[test]
+    fn a_range_lies_in_days_and_months_with_names() {
+        let berlin: Zone = "Europe/Berlin".parse().unwrap();
+        let (from, to) = (at("2026-02-27T23:30:00Z"), at("2026-03-01T22:00:00Z"));
+        let days = [
+            ("2026-02-27T23:00:00Z", "2026-02-28"),
+            ("2026-02-28T23:00:00Z", "2026-03-01"),
+        ];
+        let named = |all: &[(&str, &str)]| -> Vec<(Timestamp, String)> {
+            let named = all
+                .iter()
+                .map(|(begins, name)| (at(begins), (*name).to_owned()));
+            named.collect()
+        };
+        assert_eq!(berlin.days(from, to), named(&days));
+        let months = [
+            ("2026-01-31T23:00:00Z", "2026-02"),
+            ("2026-02-28T23:00:00Z", "2026-03"),
+        ];
+        assert_eq!(berlin.months(from, to), named(&months));
+    }
+
     proptest! {
+        #[test]
+        fn every_quarter_of_an_hour_lies_in_the_day_that_clocks_show(
+            quarter in 1_051_920_i64..4_500_000,
+            length in 1_i64..400,
+            within in 0_i64..400,
+            zone in prop::sample::select(&chrono_tz::TZ_VARIANTS[..]),
+        ) {
+            let moment = |quarter: i64| Timestamp::from_timestamp(quarter * 900, 0).unwrap();
+            let used = moment(quarter + within % length);
+            let days = Zone(zone).days(moment(quarter), moment(quarter + length));
+            let day = days.iter().rev().find(|(begins, _)| *begins <= used);
+            let shown = used.with_timezone(&zone).date_naive().to_string();
+            prop_assert_eq!(day.map(|(_, name)| name.clone()), Some(shown));
+        }
+
         #[test]
         fn the_next_is_never_before_the_last(
             second in 946_684_800_i64..4_102_444_800,

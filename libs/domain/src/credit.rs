@@ -276,8 +276,10 @@ pub struct Spending {
 /// All that is known of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// How many decisions made it what it is; rejections change nothing.
+    /// How many decisions made it what it is, and when the last of them was taken; rejections change
+    /// nothing.
     pub decisions: u64,
+    pub last_at: Timestamp,
     pub grants: BTreeMap<GrantId, Grant>,
     pub holds: BTreeMap<HoldId, Hold>,
     pub recurring: BTreeMap<GrantId, Recurring>,

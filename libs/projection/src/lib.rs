@@ -16,6 +16,7 @@ mod item;
 mod lag;
 mod looping;
 mod parking;
+mod patience;
 mod reader;
 pub mod rebuild;
 #[cfg(test)]
@@ -27,5 +28,6 @@ mod writer;
 pub use apply::{Applied, ApplyError, Kept, Projection, Standing};
 pub use cursor::{Cursor, Diverged, Verdict, decision_hash};
 pub use looping::{Attendant, Error, Health, Options, Running, Seen, run, run_with};
+pub use patience::goes_on;
 pub use reader::{AsOf, Cursors, ReadOptions, Reader, Snapshot};
 pub use writer::{BY_KEY, upkeep_pool, writer_pool};

@@ -198,7 +198,7 @@ fn number(position: &Position) -> i32 {
 }
 
 /// The database did not answer, or answered what it never should.
-fn database(error: sqlx::Error) -> Fault {
+pub(crate) fn database(error: sqlx::Error) -> Fault {
     if runledger_postgres::is_weather(&error) {
         unavailable().because(error)
     } else {

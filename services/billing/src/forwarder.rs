@@ -128,6 +128,7 @@ impl Forwarder {
         };
         for chunk in derived.chunks(APPEND_MAX) {
             outlet.append(tx, chunk).await?;
+            runledger_projection::goes_on();
         }
         Ok(())
     }

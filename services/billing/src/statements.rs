@@ -26,6 +26,7 @@ statements! {
     SELECT_COST_OF_RUN = "select_cost_of_run",
     SELECT_CROSSINGS = "select_crossings",
     SELECT_ENTRIES = "select_entries",
+    SELECT_IS_OF = "select_is_of",
     SELECT_JOURNAL = "select_journal",
     SELECT_OWED = "select_owed",
     SELECT_PRICE_LIST = "select_price_list",

@@ -128,10 +128,10 @@ async fn grant(args: &CreditsGrant) -> anyhow::Result<()> {
         terms: Some(terms),
         reason: args.reason.clone(),
     };
-    let answer = billing
-        .grant_credits(request)
-        .await
-        .map_err(Refusal::from)?;
+    let answer = billing.grant_credits(request).await;
+    let answer = answer.map_err(Refusal::from).with_context(|| {
+        format!("granting with --id {id}; asked again with it, nothing is given twice")
+    })?;
     let answer = answer.into_inner().answer.context("the answer is empty")?;
     if answer.posted.is_none() {
         say::line(format_args!(

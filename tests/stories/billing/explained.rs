@@ -170,6 +170,27 @@ async fn a_hold_expires(admin: &mut Counter) {
     // More than was held is taken from what is there.
     let settled = admin.settle("mine", &hold, 500).await.expect("settled");
     assert_eq!(micros(settled.balance.as_ref()), [999_500, 0, 0, 0]);
+    told_at_once(admin, &settled).await;
+}
+
+/// What a command's answer says can be asked for at once, by its place and by its moment.
+async fn told_at_once(admin: &mut Counter, answer: &wire::CommandAnswer) {
+    let of = |at_token: &str| wire::GetBalanceRequest {
+        account_id: "mine".into(),
+        at_token: at_token.into(),
+        ..Default::default()
+    };
+    let at = wire::GetBalanceRequest {
+        at: answer.at,
+        ..of("")
+    };
+    for request in [of(&answer.token), at] {
+        let balance = admin.billing.get_balance(request).await.expect("a balance");
+        assert_eq!(balance.into_inner().balance, answer.balance);
+    }
+    let other = admin.grant(&new_id(), "other", 5).await.expect("a grant");
+    let elsewhere = refusal(admin.billing.get_balance(of(&other.token)).await);
+    assert_eq!(elsewhere.0, Code::InvalidArgument, "{elsewhere:?}");
 }
 
 async fn entries(counter: &mut Counter, account: &str) -> Vec<wire::Entry> {
@@ -322,6 +343,42 @@ async fn assert_spending(counter: &mut Counter) {
     );
     let days = spending(&[Group::Day]).await;
     assert_eq!(days.iter().map(|(_, amount)| amount).sum::<i64>(), COST);
+    for order in [wire::SpendingOrder::Cost, wire::SpendingOrder::Key] {
+        let all = spending_in_pages(counter, order, 100).await;
+        assert_eq!(spending_in_pages(counter, order, 1).await, all);
+        assert!(all.len() > 2, "{all:?}");
+    }
+}
+
+/// What meters and tools have cost, row by row, in pages of a size.
+async fn spending_in_pages(
+    counter: &mut Counter,
+    order: wire::SpendingOrder,
+    page_size: u32,
+) -> Vec<wire::get_spending_response::Row> {
+    let group_by = [wire::SpendingGroup::Meter, wire::SpendingGroup::Tool];
+    let mut request = wire::GetSpendingRequest {
+        account_id: "mine".into(),
+        range: Some(wire::Range {
+            from: Some(encode_ago(3_600)),
+            to: Some(in_time(Duration::from_secs(60))),
+        }),
+        group_by: group_by.map(Into::into).into(),
+        order: order.into(),
+        page_size,
+        ..Default::default()
+    };
+    let mut all = Vec::new();
+    loop {
+        let page = counter.billing.get_spending(request.clone()).await;
+        let page = page.expect("spending").into_inner();
+        assert_eq!(page.total_micros, COST, "of all, on every page");
+        all.extend(page.rows);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            return all;
+        }
+    }
 }
 
 fn encode_ago(seconds: u64) -> prost_types::Timestamp {
@@ -405,6 +462,15 @@ async fn usage_becomes_money_and_every_balance_explains_itself() {
     assert_eq!(micros(balance.balance.as_ref()), [after, 0, 0, 0]);
     assert_eq!(balance.uncharged, 0);
     assert_eq!(quoted, after, "what was quoted is what is charged");
+    let request = wire::ExplainBalanceRequest {
+        account_id: "mine".into(),
+        read: at_least(&token),
+        ..Default::default()
+    };
+    let explained = viewer.billing.explain_balance(request).await;
+    let explained = explained.expect("an explanation").into_inner();
+    let newest = explained.entries.first().expect("an entry");
+    assert_eq!(newest.balance, explained.balance, "nothing is missing");
     assert_lines(&mut viewer, &token).await;
     assert_spending(&mut viewer).await;
     assert_explained(&mut viewer, [after, 0, 0, 0]).await;

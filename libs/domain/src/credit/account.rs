@@ -415,6 +415,7 @@ pub fn evolve(
         return false;
     }
     account.decisions = account.decisions.saturating_add(1);
+    account.last_at = account.last_at.max(at);
     for opened in &posted.opened {
         account.open(opened);
     }

@@ -18,6 +18,7 @@ use super::worker::Worker;
 use super::{Error, PATIENCE, SIFTING_PATIENCE};
 use crate::apply::ApplyError;
 use crate::cursor::Cursor;
+use crate::patience::while_it_goes_on;
 
 impl<S: Store, A: Attendant<S::Database>> Worker<S, A> {
     /// Applies what is queued, one batch.
@@ -67,7 +68,7 @@ impl<S: Store, A: Attendant<S::Database>> Worker<S, A> {
             } else {
                 PATIENCE
             };
-            let attempt = tokio::time::timeout(patience, self.store.attempt(&batch, sifting));
+            let attempt = while_it_goes_on(patience, self.store.attempt(&batch, sifting));
             match attempt.await.unwrap_or_else(|_| Err(ApplyError::silent())) {
                 Ok(attempted) if attempted.lost.is_empty() => {
                     tell(&self.options.name, &attempted.notices);

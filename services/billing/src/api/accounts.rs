@@ -1,5 +1,6 @@
 //! The accounts of a scope: their settings, their holds, and when their thresholds were crossed.
 
+use futures::TryStreamExt as _;
 use runledger_domain::credit::Account;
 use runledger_domain::fault::Fault;
 use runledger_domain::ids::HoldId;
@@ -8,9 +9,10 @@ use runledger_domain::money::Credits;
 use runledger_domain::time::Timestamp;
 use runledger_proto::{billing::v1 as wire, encode};
 use runledger_service::page;
+use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::balance::{When, lapsed};
+use super::balance::{Seen, When, lapsed};
 use super::{Api, Call, account, account_not_found, database, parse};
 use crate::statements;
 
@@ -30,36 +32,41 @@ impl Api {
         let place: Option<String> =
             list.place_where(&request.page_token, |place: &String| Stream::is_name(place))?;
         let place = place.unwrap_or_else(|| "account/".to_owned());
-        let now = self.0.clock.now();
         let mut view = self.read(scope, &options, None).await?;
+        let now = self.0.clock.now();
         let (tenant, mode) = (view.tenant(), view.mode());
-        let mut rows: Vec<(String, Vec<u8>)> = sqlx::query_as(statements::SELECT_ACCOUNTS)
+        // One by one: a state may take a megabyte, and of each only its balance is kept.
+        let mut rows = sqlx::query(statements::SELECT_ACCOUNTS)
             .bind(tenant)
             .bind(mode)
             .bind(&place)
             .bind(i64::from(size) + 1)
-            .fetch_all(&mut **view.tx())
-            .await
-            .map_err(database)?;
-        let more = rows.len() > size as usize;
-        rows.truncate(size as usize);
-        let last = rows.last().filter(|_| more);
-        let next = last.map(|(stream, _)| list.token(stream)).transpose()?;
-        let accounts = rows.into_iter().filter_map(|(stream, state)| {
-            let account = match Account::from_bytes(&state) {
-                // Only refused so far: a page may have fewer than were asked for.
-                Ok(account) if account.decisions == 0 => return None,
-                Ok(account) => account,
-                Err(fault) => return Some(Err(Fault::internal(fault))),
-            };
-            let id = stream.strip_prefix("account/").unwrap_or_default();
-            Some(Ok(wire::list_accounts_response::Account {
-                account_id: id.to_owned(),
-                balance: Some((&lapsed(account, now).balance()).into()),
-            }))
-        });
+            .fetch(&mut *view.snapshot.tx);
+        let (mut accounts, mut count, mut last) = (Vec::new(), 0, None);
+        while let Some(row) = rows.try_next().await.map_err(database)? {
+            count += 1;
+            if count > size {
+                break;
+            }
+            let stream: String = row.try_get(0).map_err(database)?;
+            let state: Vec<u8> = row.try_get(1).map_err(database)?;
+            let account = Account::from_bytes(&state).map_err(Fault::internal)?;
+            // Only refused so far: a page may have fewer than were asked for.
+            if account.decisions > 0 {
+                let id = stream.strip_prefix("account/").unwrap_or_default();
+                let now = now.max(account.last_at);
+                accounts.push(wire::list_accounts_response::Account {
+                    account_id: id.to_owned(),
+                    balance: Some((&lapsed(account, now).balance()).into()),
+                });
+            }
+            last = Some(stream);
+        }
+        drop(rows);
+        let last = last.filter(|_| count > size);
+        let next = last.map(|stream| list.token(&stream)).transpose()?;
         Ok(wire::ListAccountsResponse {
-            accounts: accounts.collect::<Result<_, Fault>>()?,
+            accounts,
             next_page_token: next.unwrap_or_default(),
             as_of: Some(view.close().await?),
         })
@@ -72,10 +79,12 @@ impl Api {
         let scope = call.caller.require_scope()?;
         let request = call.message;
         let (id, options) = parse(request.read, |see| account(see, request.account_id))?;
-        let now = self.0.clock.now();
         let stream = Stream::account(&id);
         let mut view = self.read(scope, &options, Some(&stream)).await?;
-        let seen = view.seen(&id, When::Now, now).await?.account;
+        let Seen {
+            account: seen,
+            at: now,
+        } = view.seen(&id, When::Now, &*self.0.clock).await?;
         let watched = seen.thresholds.iter();
         let thresholds = watched.map(|(name, watched)| wire::get_account_response::Watched {
             name: name.to_string(),
@@ -104,10 +113,9 @@ impl Api {
         let (id, options) = parse(request.read, |see| account(see, request.account_id))?;
         let list = page::List::of(&["ListHolds", &scope.to_string(), id.as_str()]);
         let behind: Option<(Timestamp, Uuid)> = list.place(&request.page_token)?;
-        let now = self.0.clock.now();
         let stream = Stream::account(&id);
         let mut view = self.read(scope, &options, Some(&stream)).await?;
-        let seen = view.seen(&id, When::Now, now).await?.account;
+        let seen = view.seen(&id, When::Now, &*self.0.clock).await?.account;
         let mut holds: Vec<_> = seen.holds.iter().collect();
         let key = |id: &HoldId, expires_at: Timestamp| (expires_at, id.as_uuid());
         holds.sort_by_key(|(id, hold)| key(id, hold.expires_at));

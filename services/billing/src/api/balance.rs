@@ -8,7 +8,7 @@ use runledger_domain::fault::{Fault, Violation};
 use runledger_domain::ids::{AccountId, GrantId};
 use runledger_domain::log::{Family, Stream};
 use runledger_domain::money::Credits;
-use runledger_domain::time::Timestamp;
+use runledger_domain::time::{Clock, Timestamp};
 use runledger_eventlog::token::Token;
 use runledger_proto::decode::fields::Fields;
 use runledger_proto::{billing::v1 as wire, decode, encode, types};
@@ -32,14 +32,16 @@ pub(super) struct Seen {
     pub(super) at: Timestamp,
 }
 
-fn when(see: &mut Fields<'_>, at: Option<prost_types::Timestamp>, now: Timestamp) -> Option<When> {
-    let Some(at) = see.optional_time("at", at) else {
-        return Some(When::Now);
-    };
-    if at > now {
-        see.fault("at", "AHEAD_OF_NOW", "must not be ahead of now");
-    }
-    Some(When::At(at))
+fn when(see: &mut Fields<'_>, at: Option<prost_types::Timestamp>) -> When {
+    see.optional_time("at", at).map_or(When::Now, When::At)
+}
+
+fn ahead_of_now() -> Fault {
+    Fault::invalid(vec![Violation {
+        field: "at".into(),
+        reason: "AHEAD_OF_NOW".into(),
+        description: "must not be ahead of now".into(),
+    }])
 }
 
 impl View {
@@ -70,20 +72,40 @@ impl View {
         &mut self,
         id: &AccountId,
         when: When,
-        now: Timestamp,
+        clock: &dyn Clock,
     ) -> Result<Seen, Fault> {
         let (_, account) = self.account(id).await?.ok_or_else(account_not_found)?;
+        // Decisions have the database's clock, which may be ahead of this one.
+        let now = clock.now().max(account.last_at);
         Ok(match when {
             When::Now => Seen {
                 account: lapsed(account, now),
                 at: now,
             },
+            When::At(at) if at > now => return Err(ahead_of_now()),
             When::At(at) => Seen {
                 account: lapsed(self.folded(id, at, u64::MAX).await?.account, at),
                 at,
             },
-            When::Behind(offset) => self.folded(id, now, offset).await?,
+            When::Behind(offset) => {
+                self.is_of(id, offset).await?;
+                self.folded(id, account.last_at, offset).await?
+            }
         })
+    }
+
+    /// Whether a decision about the account lies there.
+    async fn is_of(&mut self, id: &AccountId, offset: u64) -> Result<(), Fault> {
+        let (tenant, mode) = (self.tenant(), self.mode());
+        let is_of: bool = sqlx::query_scalar(statements::SELECT_IS_OF)
+            .bind(tenant)
+            .bind(mode)
+            .bind(id.as_str())
+            .bind(signed(offset))
+            .fetch_one(&mut **self.tx())
+            .await
+            .map_err(database)?;
+        if is_of { Ok(()) } else { Err(of_elsewhere()) }
     }
 
     /// A fold of the decisions up to a moment and a place, from the last state that was kept on.
@@ -148,15 +170,14 @@ impl Api {
     ) -> Result<wire::GetBalanceResponse, Fault> {
         let scope = call.caller.require_scope()?;
         let request = call.message;
-        let now = self.0.clock.now();
         let at_token = request.at_token;
         let ((id, mut when), mut options) = parse(request.read, |see| {
             let id = account(see, request.account_id);
-            let when = when(see, request.at, now);
+            let when = when(see, request.at);
             if !at_token.is_empty() && request.at.is_some() {
                 see.fault("at_token", "NOT_TOGETHER", "must not be given with at");
             }
-            Some((id?, when?))
+            Some((id?, when))
         })?;
         if !at_token.is_empty() {
             options.at_least.push(at_token.clone());
@@ -167,7 +188,7 @@ impl Api {
         if !at_token.is_empty() {
             when = When::Behind(behind(&at_token, partition)?);
         }
-        let seen = view.seen(&id, when, now).await?;
+        let seen = view.seen(&id, when, &*self.0.clock).await?;
         let uncharged = uncharged(&mut view, &stream).await?;
         let account = &seen.account;
         let next = next_expiry(account);
@@ -191,14 +212,13 @@ impl Api {
     ) -> Result<wire::ExplainBalanceResponse, Fault> {
         let scope = call.caller.require_scope()?;
         let request = call.message;
-        let now = self.0.clock.now();
         let ((id, when), options) = parse(request.read, |see| {
             let id = account(see, request.account_id);
-            Some((id?, when(see, request.at, now)?))
+            Some((id?, when(see, request.at)))
         })?;
         let stream = Stream::account(&id);
         let mut view = self.read(scope, &options, Some(&stream)).await?;
-        let seen = view.seen(&id, when, now).await?;
+        let seen = view.seen(&id, when, &*self.0.clock).await?;
         let asked = super::history::Asked {
             name: "ExplainBalance",
             account: &id,
@@ -233,14 +253,17 @@ fn behind(token: &str, partition: i32) -> Result<u64, Fault> {
     let position = positions.find(|position| {
         position.partition.family == Family::Billing && here(position.partition.number)
     });
-    position.map(|position| position.offset).ok_or_else(|| {
-        Fault::invalid(vec![Violation {
-            field: "at_token".into(),
-            reason: "TOKEN_OF_ELSEWHERE".into(),
-            description: "names no record of this account; pass the token of a command's answer"
-                .into(),
-        }])
-    })
+    let offset = position.map(|position| position.offset);
+    offset.ok_or_else(of_elsewhere)
+}
+
+fn of_elsewhere() -> Fault {
+    Fault::invalid(vec![Violation {
+        field: "at_token".into(),
+        reason: "TOKEN_OF_ELSEWHERE".into(),
+        description: "names no decision about this account; pass the token of a command's answer"
+            .into(),
+    }])
 }
 
 async fn uncharged(view: &mut View, stream: &Stream) -> Result<u64, Fault> {

@@ -7,12 +7,22 @@ use runledger_domain::log::Stream;
 use runledger_domain::time::Timestamp;
 use runledger_proto::billing::v1 as wire;
 use runledger_proto::decode::billing as read;
-use runledger_proto::decode::fields::reason;
+use runledger_proto::decode::fields::{Fields, reason};
 use runledger_service::page;
 
 use super::rows::{ChargeRow, EntryRow, pricing_word};
 use super::{Api, Call, View, account, account_not_found, database, parse};
 use crate::statements;
+
+/// Most words that a filter names: more than there are.
+const WORDS_MAX: usize = 32;
+
+fn bounded(field: &'static str, words: &[i32], see: &mut Fields<'_>) {
+    if words.len() > WORDS_MAX {
+        let why = format_args!("must have at most {WORDS_MAX} entries");
+        see.fault(field, reason::TOO_MANY, why);
+    }
+}
 
 /// Which entries of an account.
 pub(super) struct Asked<'a> {
@@ -77,8 +87,10 @@ impl Api {
         let ((id, range, kinds), options) = parse(request.read, |see| {
             let id = account(see, request.account_id);
             let range = read::optional_range(request.range, see);
+            bounded("kinds", &request.kinds, see);
             let kinds = request.kinds.into_iter();
             let kinds: Option<Vec<EntryKind>> = kinds
+                .take(WORDS_MAX)
                 .map(|kind| see.word::<wire::EntryKind>("kinds", kind))
                 .collect();
             Some((id?, range?, kinds?))
@@ -112,7 +124,12 @@ impl Api {
         let ((id, (from, to), pricing), options) = parse(request.read, |see| {
             let id = account(see, request.account_id);
             let range = read::optional_range(request.range, see);
-            let words = request.pricing.into_iter().map(pricing_word);
+            bounded("pricing", &request.pricing, see);
+            let words = request
+                .pricing
+                .into_iter()
+                .take(WORDS_MAX)
+                .map(pricing_word);
             let words: Option<Vec<&str>> = words.collect();
             if words.is_none() {
                 see.fault("pricing", reason::UNKNOWN_VALUE, "must be known kinds");

@@ -1,5 +1,6 @@
 //! The prices of a scope, version by version.
 
+use futures::TryStreamExt as _;
 use runledger_decider::Command;
 use runledger_domain::fault::{Fault, Kind};
 use runledger_domain::ids::RecordId;
@@ -122,35 +123,37 @@ impl Api {
         let ((), options) = parse(request.read, |_| Some(()))?;
         let list_of = page::List::of(&["ListPrices", &scope.to_string()]);
         let before: Option<i64> = list_of.place(&request.page_token)?;
-        let now = self.0.clock.now();
         let stream = Stream::prices();
         let mut view = self.read(scope, &options, Some(&stream)).await?;
+        let now = self.0.clock.now();
         let in_force = view.prices_at(now).await?.map(|list| list.version);
         let (tenant, mode) = (view.tenant(), view.mode());
-        let rows: Vec<Vec<u8>> = sqlx::query_scalar(statements::SELECT_PRICE_LISTS)
+        // One by one: all lists together may take many megabytes, and of each only a line is kept.
+        let mut rows = sqlx::query_scalar::<_, Vec<u8>>(statements::SELECT_PRICE_LISTS)
             .bind(tenant)
             .bind(mode)
             .bind(before.unwrap_or(i64::MAX))
             .bind(i64::from(size) + 1)
-            .fetch_all(&mut **view.tx())
-            .await
-            .map_err(database)?;
-        let lists: Result<Vec<PriceList>, Fault> = rows.iter().map(|row| list(row)).collect();
-        let mut lists = lists?;
-        let more = lists.len() > size as usize;
-        lists.truncate(size as usize);
-        let last = lists.last().filter(|_| more);
-        let next = last.map(|list| list_of.token(&signed(list.version)));
-        let version = |list: &PriceList| wire::list_prices_response::Version {
-            version: list.version,
-            effective_at: Some(encode::timestamp(list.effective_at)),
-            recorded_at: Some(encode::timestamp(list.recorded.at)),
-            recorded_by: Some(encode::actor(&list.recorded.by)),
-            rules: u32::try_from(list.rules.len()).unwrap_or(u32::MAX),
-            in_force: in_force == Some(list.version),
-        };
+            .fetch(&mut *view.snapshot.tx);
+        let mut versions = Vec::new();
+        while let Some(row) = rows.try_next().await.map_err(database)? {
+            let list = list(&row)?;
+            versions.push(wire::list_prices_response::Version {
+                version: list.version,
+                effective_at: Some(encode::timestamp(list.effective_at)),
+                recorded_at: Some(encode::timestamp(list.recorded.at)),
+                recorded_by: Some(encode::actor(&list.recorded.by)),
+                rules: u32::try_from(list.rules.len()).unwrap_or(u32::MAX),
+                in_force: in_force == Some(list.version),
+            });
+        }
+        drop(rows);
+        let more = versions.len() > size as usize;
+        versions.truncate(size as usize);
+        let last = versions.last().filter(|_| more);
+        let next = last.map(|one| list_of.token(&signed(one.version)));
         Ok(wire::ListPricesResponse {
-            versions: lists.iter().map(version).collect(),
+            versions,
             next_page_token: next.transpose()?.unwrap_or_default(),
             as_of: Some(view.close().await?),
         })

@@ -25,12 +25,12 @@ impl Api {
             let quoted = read::quoted(request.usages, see);
             Some((id?, quoted?))
         })?;
-        let now = self.0.clock.now();
         let stream = Stream::account(&id);
         let mut view = self.read(scope, &options, Some(&stream)).await?;
         // Nothing is known of an account before its first command: it has nothing then.
         let known = view.account(&id).await?.map(|(_, account)| account);
         let account = known.unwrap_or_default();
+        let now = self.0.clock.now().max(account.last_at);
         let prices = view.prices_at(now).await?;
         let as_of = view.close().await?;
         let version = prices.as_ref().map_or(0, |list| list.version);

@@ -1,6 +1,7 @@
 //! What was spent within a range, by whatever is asked: sums of quarters of an hour.
 
 use chrono::{DurationRound as _, TimeDelta};
+use runledger_domain::calendar::Zone;
 use runledger_domain::fault::Fault;
 use runledger_domain::ids::{AccountId, AgentId, Name, RunId};
 use runledger_domain::log::Stream;
@@ -17,16 +18,14 @@ use super::{Api, Call, account, account_not_found, database, parse, unsigned};
 const GROUPS_MAX: usize = 3;
 /// Most meters that one question names.
 const METERS_MAX: usize = 32;
-/// Deepest page: groups are put in order anew for each.
-const ROWS_MAX: i64 = 100_000;
 const BUCKET: TimeDelta = TimeDelta::minutes(15);
 
 /// By what sums are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Group {
     Column(&'static str),
-    /// How Postgres writes the period.
-    Period(&'static str),
+    Days,
+    Months,
 }
 
 /// What is asked, checked.
@@ -61,8 +60,8 @@ fn group(number: i32) -> Option<Group> {
         Wire::Model => Group::Column("model"),
         Wire::Tool => Group::Column("tool"),
         Wire::Space => Group::Column("space"),
-        Wire::Day => Group::Period("YYYY-MM-DD"),
-        Wire::Month => Group::Period("YYYY-MM"),
+        Wire::Day => Group::Days,
+        Wire::Month => Group::Months,
         Wire::Unspecified => return None,
     })
 }
@@ -145,43 +144,41 @@ impl Asked {
         ])
     }
 
-    /// Columns come from a fixed list; everything from outside is bound.
+    /// Columns come from a fixed list; everything from outside is bound. What lies behind `behind` alone,
+    /// by the order that is asked for; sums are over all.
     fn query(
         &self,
         (tenant, mode): (uuid::Uuid, &'static str),
-        zone: &str,
-        skip: i64,
+        zone: Zone,
+        behind: Option<Behind>,
         limit: i64,
     ) -> QueryBuilder<Postgres> {
-        let mut query = QueryBuilder::new("SELECT ARRAY[");
-        let mut first = true;
-        for group in &self.groups {
-            if !first {
+        let (from, to) = self.buckets();
+        let mut query = QueryBuilder::new("SELECT * FROM (SELECT ARRAY[");
+        for (index, group) in self.groups.iter().enumerate() {
+            if index > 0 {
                 query.push(", ");
             }
-            first = false;
             match group {
-                Group::Column(column) => query.push(*column),
-                Group::Period(format) => query
-                    .push("to_char(used_from AT TIME ZONE ")
-                    .push_bind(zone.to_owned())
-                    .push(", '")
-                    .push(*format)
-                    .push("')"),
-            };
+                Group::Column(column) => {
+                    query.push(*column);
+                }
+                Group::Days => push_period(&mut query, zone.days(from, to)),
+                Group::Months => push_period(&mut query, zone.months(from, to)),
+            }
         }
         let most = "9223372036854775807";
         query.push(format_args!(
-            "]::text[] AS keys, sum(amount)::bigint AS amount, least(sum(quantity), {most})::bigint AS quantity, \
+            "]::text[] AS keys, least(sum(amount), {most})::bigint AS amount, least(sum(quantity), {most})::bigint AS quantity, \
              sum(lines)::bigint AS lines, sum(unpriced)::bigint AS unpriced, \
-             (sum(sum(amount)) OVER ())::bigint AS total_amount, (sum(sum(lines)) OVER ())::bigint AS total_lines FROM "
+             least(sum(sum(amount)) OVER (), {most})::bigint AS total_amount, \
+             (sum(sum(lines)) OVER ())::bigint AS total_lines FROM "
         ));
         query.push(if self.is_by_run() {
             "run_spending"
         } else {
             "spending"
         });
-        let (from, to) = self.buckets();
         query.push(" WHERE tenant_id = ").push_bind(tenant);
         query.push(" AND mode = ").push_bind(mode);
         let account = self.account.as_str().to_owned();
@@ -200,16 +197,34 @@ impl Asked {
             let meters: Vec<String> = self.meters.iter().map(Name::to_string).collect();
             query.push(" AND meter = ANY (").push_bind(meters).push(")");
         }
-        query.push(" GROUP BY keys ORDER BY ");
-        query.push(if self.by_cost {
-            "amount DESC, keys"
-        } else {
-            "keys"
-        });
-        query.push(" OFFSET ").push_bind(skip);
-        query.push(" LIMIT ").push_bind(limit);
+        query.push(" GROUP BY keys) AS g");
+        if let Some((amount, keys)) = behind {
+            query.push(" WHERE ");
+            if self.by_cost {
+                query.push("amount < ").push_bind(amount);
+                query.push(" OR amount = ").push_bind(amount).push(" AND ");
+            }
+            query.push("keys COLLATE \"C\" > ").push_bind(keys);
+        }
+        query.push(" ORDER BY ");
+        if self.by_cost {
+            query.push("amount DESC, ");
+        }
+        query.push("keys COLLATE \"C\" LIMIT ").push_bind(limit);
         query
     }
+}
+
+/// The last row of a page: what it cost, and its keys.
+type Behind = (i64, Vec<String>);
+
+/// The name of the period in which a bucket begins. Periods are those of our own calendar: Postgres knows
+/// other zones by the same names.
+fn push_period(query: &mut QueryBuilder<Postgres>, periods: Vec<(Timestamp, String)>) {
+    let (begins, names): (Vec<Timestamp>, Vec<String>) = periods.into_iter().unzip();
+    query.push("(").push_bind(names);
+    query.push("::text[])[width_bucket(used_from, ");
+    query.push_bind(begins).push("::timestamptz[])]");
 }
 
 impl Api {
@@ -223,21 +238,20 @@ impl Api {
         let page_token = std::mem::take(&mut request.page_token);
         let (asked, options) = parse(request.read.take(), |see| asked(request, see))?;
         let list = asked.list(&scope.to_string());
-        let skip = list.place_where(&page_token, |skip| (0..ROWS_MAX).contains(skip))?;
-        let skip: i64 = skip.unwrap_or(0);
+        let is_text = |(_, keys): &Behind| keys.iter().all(|key| !key.contains('\0'));
+        let behind = list.place_where(&page_token, is_text)?;
         let stream = Stream::account(&asked.account);
         let mut view = self.read(scope, &options, Some(&stream)).await?;
         let known = view.account(&asked.account).await?;
         let (_, known) = known.ok_or_else(account_not_found)?;
         let owner = (view.tenant(), view.mode());
-        let zone = known.zone.to_string();
-        let mut query = asked.query(owner, &zone, skip, i64::from(size) + 1);
+        let mut query = asked.query(owner, known.zone, behind, i64::from(size) + 1);
         let query = query.build_query_as::<Row>();
         let mut rows = query.fetch_all(&mut **view.tx()).await.map_err(database)?;
         let more = rows.len() > size as usize;
         rows.truncate(size as usize);
-        let behind = skip + i64::from(size);
-        let next = (more && behind < ROWS_MAX).then(|| list.token(&behind));
+        let last = rows.last().filter(|_| more);
+        let next = last.map(|row| list.token(&(row.amount, &row.keys)));
         let total = rows.first().map(|row| (row.total_amount, row.total_lines));
         let (total_micros, total_lines) = total.unwrap_or_default();
         // Without groups there is one row; without anything spent, of nothing.

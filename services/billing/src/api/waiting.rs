@@ -1,6 +1,7 @@
 //! Usage that nobody is charged for yet, because the start of its run or its call was not reported.
 
 use runledger_domain::fault::Fault;
+use runledger_domain::ids::RunId;
 use runledger_proto::billing::v1 as wire;
 use runledger_proto::encode;
 use runledger_service::page;
@@ -18,7 +19,11 @@ impl Api {
         let size = page::size(request.page_size);
         let ((), options) = parse(request.read, |_| Some(()))?;
         let list = page::List::of(&["ListWaitingUsage", &scope.to_string()]);
-        let place: Option<(String, Uuid, i32)> = list.place(&request.page_token)?;
+        let is_run = |(run, ..): &(String, Uuid, i32)| RunId::parse(run.clone()).is_ok();
+        let place = list.place_where(&request.page_token, is_run)?;
+        if !self.0.clearance.is_given() {
+            return Err(super::unavailable());
+        }
         let forwarded = &self.0.forwarded;
         let found = forwarded
             .waiting(scope, place, i64::from(size) + 1, &options)

@@ -113,8 +113,8 @@ impl Forwarded {
             .bind(partitions)
             .fetch_all(&mut *snapshot.tx)
             .await
-            .map_err(Fault::internal)?;
-        snapshot.tx.commit().await.map_err(Fault::internal)?;
+            .map_err(crate::api::database)?;
+        snapshot.tx.commit().await.map_err(crate::api::database)?;
         let position = |(number, incarnation, offset): (i32, Uuid, i64)| {
             Some(Position {
                 partition: Partition {
@@ -150,8 +150,8 @@ impl Forwarded {
             .bind(limit)
             .fetch_all(&mut *snapshot.tx)
             .await
-            .map_err(Fault::internal)?;
-        snapshot.tx.commit().await.map_err(Fault::internal)?;
+            .map_err(crate::api::database)?;
+        snapshot.tx.commit().await.map_err(crate::api::database)?;
         let total = waiting.first().map_or(0, |one| one.total);
         Ok(Found {
             waiting,

@@ -61,17 +61,17 @@ struct RunSpending<'a> {
 /// What several lines add up to.
 #[derive(Clone, Copy, Default)]
 struct Sum {
-    amount: i64,
-    quantity: i64,
+    amount: i128,
+    quantity: i128,
     lines: i64,
     unpriced: i64,
 }
 
 impl Sum {
     fn add(&mut self, line: &Line) {
-        // Of one batch; Postgres adds batches up without a bound.
-        self.amount = self.amount.saturating_add(line.amount.as_micros());
-        self.quantity = self.quantity.saturating_add(signed(line.quantity));
+        // Without a bound, as Postgres adds batches up: how they are cut must not show.
+        self.amount += i128::from(line.amount.as_micros());
+        self.quantity += i128::from(line.quantity);
         self.lines += 1;
         self.unpriced += i64::from(line.pricing == Pricing::Unpriced);
     }
@@ -94,7 +94,7 @@ impl<K: Ord> Sums<K> {
         self.0.keys().map(column).collect()
     }
 
-    fn sums(&self, column: impl Fn(&Sum) -> i64) -> Vec<i64> {
+    fn sums<T>(&self, column: impl Fn(&Sum) -> T) -> Vec<T> {
         self.0.values().map(column).collect()
     }
 }
@@ -234,8 +234,8 @@ impl<'a> Charges<'a> {
             .bind(sums.keys(|key| key.model))
             .bind(sums.keys(|key| key.tool))
             .bind(sums.keys(|key| key.space))
-            .bind(sums.sums(|sum| sum.amount))
-            .bind(sums.sums(|sum| sum.quantity))
+            .bind(sums.sums(|sum| sum.amount.to_string()))
+            .bind(sums.sums(|sum| sum.quantity.to_string()))
             .bind(sums.sums(|sum| sum.lines))
             .bind(sums.sums(|sum| sum.unpriced))
             .execute(tx)
@@ -253,8 +253,8 @@ impl<'a> Charges<'a> {
             .bind(sums.keys(|key| key.used_from))
             .bind(sums.keys(|key| key.agent))
             .bind(sums.keys(|key| key.meter))
-            .bind(sums.sums(|sum| sum.amount))
-            .bind(sums.sums(|sum| sum.quantity))
+            .bind(sums.sums(|sum| sum.amount.to_string()))
+            .bind(sums.sums(|sum| sum.quantity.to_string()))
             .bind(sums.sums(|sum| sum.lines))
             .bind(sums.sums(|sum| sum.unpriced))
             .execute(tx)

@@ -131,6 +131,9 @@ pub(crate) struct PricesPublish {
     /// When they take effect; without it 60 s from now. Not before a list that is announced already
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) from: Option<DateTime<Utc>>,
+    /// Id of the command; asked again with the same, nothing is published twice
+    #[arg(long, value_name = "UUID")]
+    pub(crate) id: Option<Uuid>,
     /// Only if the list before it has this version; 0: if there is none
     #[arg(long, value_name = "N")]
     pub(crate) after: Option<u64>,

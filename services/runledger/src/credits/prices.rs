@@ -151,27 +151,33 @@ pub(crate) async fn run(command: &PricesCommand) -> anyhow::Result<()> {
     }
 }
 
-/// Publishes prices; none, when they are not decided yet.
+/// Publishes prices, under a fresh id where they have none; none, when they are not decided yet.
 pub(crate) async fn publish(
     prices: &mut Prices,
     list: wire::PublishPricesRequest,
 ) -> Result<Option<wire::PriceList>, Refusal> {
-    let request = wire::PublishPricesRequest {
-        id: ids::fresh().to_string(),
-        ..list
-    };
+    let mut request = list;
+    if request.id.is_empty() {
+        request.id = ids::fresh().to_string();
+    }
     Ok(prices.publish_prices(request).await?.into_inner().list)
 }
 
 async fn publish_file(args: &PricesPublish) -> anyhow::Result<()> {
+    let id = args.id.unwrap_or_else(ids::fresh);
     let list = wire::PublishPricesRequest {
+        id: id.to_string(),
         effective_at: args.from.map(encode::timestamp),
         expected_version: args.after,
         ..read(&args.file)?
     };
     let remote = Remote::resolve(&args.server)?;
     let mut prices = remote.prices(For::Administering).await?;
-    match publish(&mut prices, list).await? {
+    let published = publish(&mut prices, list).await;
+    let published = published.with_context(|| {
+        format!("publishing with --id {id}; asked again with it, nothing is published twice")
+    })?;
+    match published {
         Some(list) => {
             let from = moment(list.effective_at.as_ref()).map(|at| at.to_rfc3339());
             say::line(format_args!(
