@@ -18,6 +18,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["domain", "proto", "eventlog", "postgres", "projection"],
     ),
     ("service", &["domain", "proto", "eventlog", "postgres"]),
+    (
+        "role",
+        &["domain", "eventlog", "postgres", "projection", "service"],
+    ),
     ("testkit", &["domain", "postgres"]),
     (
         "ingest",
@@ -36,6 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "postgres",
             "projection",
             "service",
+            "role",
         ],
     ),
     (
@@ -48,6 +53,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "projection",
             "decider",
             "service",
+            "role",
         ],
     ),
     (
@@ -60,6 +66,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "projection",
             "decider",
             "service",
+            "role",
         ],
     ),
     (
@@ -71,6 +78,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "postgres",
             "projection",
             "service",
+            "role",
         ],
     ),
     (
@@ -83,6 +91,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "projection",
             "decider",
             "service",
+            "role",
             "ingest",
             "directory",
             "runs",
@@ -104,6 +113,7 @@ const WRAPPERS: &[(&str, &[&str])] = &[
             "postgres",
             "projection",
             "service",
+            "role",
             "decider",
             "directory",
             "runs",

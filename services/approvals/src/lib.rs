@@ -18,7 +18,5 @@ mod upkeep;
 pub use config::{API_DEFAULTS, ApiConfig, DECIDER_DEFAULTS, DeciderConfig};
 pub use read_model::ReadModel;
 pub use rules::{FAMILIES, Rules};
-pub use serve::{
-    ApiAddresses, DeciderAddresses, Error, serve_api, serve_api_on, serve_decider, serve_decider_on,
-};
-pub use upkeep::{Named, UPKEEP_DEFAULTS, UpkeepConfig, upkeep, upkeep_on};
+pub use serve::{serve_api, serve_decider};
+pub use upkeep::{UPKEEP_DEFAULTS, UpkeepConfig, upkeep};

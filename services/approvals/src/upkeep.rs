@@ -5,9 +5,8 @@ use std::sync::Arc;
 use runledger_decider::{Books, View};
 use runledger_domain::log::Family;
 use runledger_domain::time::Clock;
-use runledger_eventlog::Log;
-use runledger_eventlog::kafka::Kafka;
-use runledger_projection::rebuild::{Site, Upkeep};
+use runledger_projection::rebuild::Upkeep;
+use runledger_role::{Error, Named};
 use runledger_service::telemetry;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::policies::Policies;
 use crate::read_model::ReadModel;
 use crate::rules::Rules;
-use crate::serve::{Error, SCHEMA};
+use crate::serve::SCHEMA;
 
 /// The embedded defaults, commented.
 pub const UPKEEP_DEFAULTS: &str = include_str!("../upkeep.default.toml");
@@ -33,14 +32,6 @@ pub struct UpkeepConfig {
     pub books: Named,
 }
 
-/// Section `[books]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Named {
-    /// The name that the decider has.
-    pub name: String,
-}
-
 /// What rebuilds and verifies the tables.
 ///
 /// # Errors
@@ -51,35 +42,15 @@ pub fn upkeep(
     workers: usize,
     shutdown: CancellationToken,
 ) -> Result<Upkeep<Books<Rules, ReadModel>>, Error> {
-    let log = Kafka::connect(&config.kafka).map_err(Error::Kafka)?;
-    upkeep_on(log, config, clock, workers, shutdown)
-}
-
-/// The same over a log that is there already.
-///
-/// # Errors
-/// As [`upkeep`].
-pub fn upkeep_on(
-    log: Arc<dyn Log>,
-    config: &UpkeepConfig,
-    clock: Arc<dyn Clock>,
-    workers: usize,
-    shutdown: CancellationToken,
-) -> Result<Upkeep<Books<Rules, ReadModel>>, Error> {
-    let application = "runledger approvals upkeep";
-    let writer = runledger_projection::upkeep_pool(&config.database, application, SCHEMA)
-        .map_err(Error::Database)?;
-    let owner =
-        runledger_postgres::connect(&config.owner, application, SCHEMA).map_err(Error::Database)?;
-    let site = Site {
-        log,
-        writer,
-        owner,
-        clock,
+    let log = runledger_role::log(&config.kafka)?;
+    let kept = runledger_role::Upkeep {
         schema: SCHEMA,
-        name: config.books.name.clone(),
+        fold: &config.books,
+        database: &config.database,
+        owner: &config.owner,
         workers,
     };
+    let site = kept.site(log, clock)?;
     Ok(Upkeep::new(site, books, shutdown))
 }
 

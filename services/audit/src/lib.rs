@@ -16,11 +16,8 @@ use runledger_domain::log::Family;
 
 pub use config::{API_DEFAULTS, ApiConfig, PROJECTOR_DEFAULTS, ProjectorConfig};
 pub use read_model::Audit;
-pub use serve::{
-    ApiAddresses, Error, ProjectorAddresses, serve_api, serve_api_on, serve_projector,
-    serve_projector_on,
-};
-pub use upkeep::{Named, UPKEEP_DEFAULTS, UpkeepConfig, upkeep, upkeep_on, verifier};
+pub use serve::{serve_api, serve_projector};
+pub use upkeep::{UPKEEP_DEFAULTS, UpkeepConfig, upkeep, verifier};
 pub use verify::{Checked, Difference, Error as VerifyError, Findings, Verifier};
 
 /// What it follows.

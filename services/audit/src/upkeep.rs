@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use runledger_domain::time::Clock;
-use runledger_eventlog::Log;
-use runledger_eventlog::kafka::Kafka;
 use runledger_projection::rebuild::{Site, Upkeep};
+use runledger_role::{Error, Named};
 use runledger_service::telemetry;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::Audit;
-use crate::serve::{BY_KEY, Error, SCHEMA};
+use crate::serve::SCHEMA;
 use crate::verify::Verifier;
 
 /// The embedded defaults, commented.
@@ -30,14 +29,6 @@ pub struct UpkeepConfig {
     pub audit: Named,
 }
 
-/// Section `[audit]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Named {
-    /// The name that the projector has.
-    pub name: String,
-}
-
 /// What rebuilds and verifies the read model.
 ///
 /// # Errors
@@ -48,26 +39,8 @@ pub fn upkeep(
     workers: usize,
     shutdown: CancellationToken,
 ) -> Result<Upkeep<Audit>, Error> {
-    let log = Kafka::connect(&config.kafka).map_err(Error::Kafka)?;
-    upkeep_on(log, config, clock, workers, shutdown)
-}
-
-/// The same over a log that is there already.
-///
-/// # Errors
-/// As [`upkeep`].
-pub fn upkeep_on(
-    log: Arc<dyn Log>,
-    config: &UpkeepConfig,
-    clock: Arc<dyn Clock>,
-    workers: usize,
-    shutdown: CancellationToken,
-) -> Result<Upkeep<Audit>, Error> {
-    Ok(Upkeep::new(
-        site(log, config, clock, workers)?,
-        || Audit,
-        shutdown,
-    ))
+    let site = site(config, clock, workers)?;
+    Ok(Upkeep::new(site, || Audit, shutdown))
 }
 
 /// What verifies a part of the log.
@@ -79,28 +52,17 @@ pub fn verifier(
     clock: Arc<dyn Clock>,
     shutdown: CancellationToken,
 ) -> Result<Verifier, Error> {
-    let log = Kafka::connect(&config.kafka).map_err(Error::Kafka)?;
-    Ok(Verifier::new(site(log, config, clock, 1)?, shutdown))
+    Ok(Verifier::new(site(config, clock, 1)?, shutdown))
 }
 
-fn site(
-    log: Arc<dyn Log>,
-    config: &UpkeepConfig,
-    clock: Arc<dyn Clock>,
-    workers: usize,
-) -> Result<Site, Error> {
-    let application = "runledger audit upkeep";
-    let writer = runledger_postgres::connect_with(&config.database, application, SCHEMA, BY_KEY)
-        .map_err(Error::Database)?;
-    let owner =
-        runledger_postgres::connect(&config.owner, application, SCHEMA).map_err(Error::Database)?;
-    Ok(Site {
-        log,
-        writer,
-        owner,
-        clock,
+fn site(config: &UpkeepConfig, clock: Arc<dyn Clock>, workers: usize) -> Result<Site, Error> {
+    let log = runledger_role::log(&config.kafka)?;
+    let kept = runledger_role::Upkeep {
         schema: SCHEMA,
-        name: config.audit.name.clone(),
+        fold: &config.audit,
+        database: &config.database,
+        owner: &config.owner,
         workers,
-    })
+    };
+    kept.site(log, clock)
 }

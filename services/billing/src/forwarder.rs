@@ -35,8 +35,8 @@ mod upkeep;
 pub use config::{FORWARDER_DEFAULTS, ForwarderConfig};
 use fold::{Derived, Fold};
 pub(crate) use outputs::Forwarded;
-pub use serve::{ForwarderAddresses, serve_forwarder, serve_forwarder_on};
-pub use upkeep::{FORWARDER_UPKEEP_DEFAULTS, ForwarderUpkeepConfig, upkeep, upkeep_on};
+pub use serve::serve_forwarder;
+pub use upkeep::{FORWARDER_UPKEEP_DEFAULTS, ForwarderUpkeepConfig, upkeep};
 
 /// What it reads.
 pub const FAMILIES: &[Family] = &[Family::Run];

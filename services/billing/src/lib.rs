@@ -21,12 +21,9 @@ mod upkeep;
 pub use config::{API_DEFAULTS, ApiConfig, DECIDER_DEFAULTS, DeciderConfig};
 pub use forwarder::{
     FAMILIES as FORWARDER_FAMILIES, FORWARDER_DEFAULTS, FORWARDER_UPKEEP_DEFAULTS, Forwarder,
-    ForwarderAddresses, ForwarderConfig, ForwarderUpkeepConfig, serve_forwarder,
-    serve_forwarder_on, upkeep as forwarder_upkeep, upkeep_on as forwarder_upkeep_on,
+    ForwarderConfig, ForwarderUpkeepConfig, serve_forwarder, upkeep as forwarder_upkeep,
 };
 pub use read_model::ReadModel;
 pub use rules::{FAMILIES, Rules};
-pub use serve::{
-    ApiAddresses, DeciderAddresses, Error, serve_api, serve_api_on, serve_decider, serve_decider_on,
-};
-pub use upkeep::{Named, UPKEEP_DEFAULTS, UpkeepConfig, upkeep, upkeep_on};
+pub use serve::{serve_api, serve_decider};
+pub use upkeep::{UPKEEP_DEFAULTS, UpkeepConfig, upkeep};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use runledger_eventlog::kafka::Kafka;
+use runledger_role::{ApiAddresses, WorkerAddresses};
 use runledger_service::config::{self, Source};
 use runledger_service::supervisor::Supervisor;
 use runledger_service::{client, telemetry};
@@ -45,15 +46,15 @@ pub(crate) struct Configs {
 pub(crate) struct Addresses {
     pub(crate) ingest: runledger_ingest::Addresses,
     pub(crate) directory: runledger_directory::Addresses,
-    pub(crate) projector: runledger_runs::ProjectorAddresses,
-    pub(crate) api: runledger_runs::ApiAddresses,
-    pub(crate) decider: runledger_approvals::DeciderAddresses,
-    pub(crate) approvals: runledger_approvals::ApiAddresses,
-    pub(crate) audit_projector: runledger_audit::ProjectorAddresses,
-    pub(crate) audit: runledger_audit::ApiAddresses,
-    pub(crate) forwarder: runledger_billing::ForwarderAddresses,
-    pub(crate) billing_decider: runledger_billing::DeciderAddresses,
-    pub(crate) billing: runledger_billing::ApiAddresses,
+    pub(crate) projector: WorkerAddresses,
+    pub(crate) api: ApiAddresses,
+    pub(crate) decider: WorkerAddresses,
+    pub(crate) approvals: ApiAddresses,
+    pub(crate) audit_projector: WorkerAddresses,
+    pub(crate) audit: ApiAddresses,
+    pub(crate) forwarder: WorkerAddresses,
+    pub(crate) billing_decider: WorkerAddresses,
+    pub(crate) billing: ApiAddresses,
 }
 
 fn load<T: DeserializeOwned>(defaults: &str) -> Result<T, config::Error> {
@@ -98,7 +99,7 @@ impl Configs {
     ) -> anyhow::Result<(
         runledger_ingest::Addresses,
         runledger_directory::Addresses,
-        runledger_runs::ApiAddresses,
+        ApiAddresses,
     )> {
         let log = Kafka::connect(&self.directory.kafka)?;
         let directory = runledger_directory::serve(&self.directory, log, clock(), supervisor)
@@ -118,10 +119,7 @@ impl Configs {
     pub(crate) async fn start_approvals(
         &self,
         supervisor: &mut Supervisor,
-    ) -> anyhow::Result<(
-        runledger_approvals::DeciderAddresses,
-        runledger_approvals::ApiAddresses,
-    )> {
+    ) -> anyhow::Result<(WorkerAddresses, ApiAddresses)> {
         let decider = runledger_approvals::serve_decider(&self.decider, clock(), supervisor)
             .await
             .map_err(hint)?;
@@ -134,10 +132,7 @@ impl Configs {
     pub(crate) async fn start_audit(
         &self,
         supervisor: &mut Supervisor,
-    ) -> anyhow::Result<(
-        runledger_audit::ProjectorAddresses,
-        runledger_audit::ApiAddresses,
-    )> {
+    ) -> anyhow::Result<(WorkerAddresses, ApiAddresses)> {
         let projector =
             runledger_audit::serve_projector(&self.audit_projector, clock(), supervisor)
                 .await
@@ -151,11 +146,7 @@ impl Configs {
     pub(crate) async fn start_billing(
         &self,
         supervisor: &mut Supervisor,
-    ) -> anyhow::Result<(
-        runledger_billing::ForwarderAddresses,
-        runledger_billing::DeciderAddresses,
-        runledger_billing::ApiAddresses,
-    )> {
+    ) -> anyhow::Result<(WorkerAddresses, WorkerAddresses, ApiAddresses)> {
         let forwarder = runledger_billing::serve_forwarder(&self.forwarder, clock(), supervisor)
             .await
             .map_err(hint)?;
@@ -171,7 +162,7 @@ impl Configs {
     pub(crate) async fn start_projector(
         &self,
         supervisor: &mut Supervisor,
-    ) -> anyhow::Result<runledger_runs::ProjectorAddresses> {
+    ) -> anyhow::Result<WorkerAddresses> {
         runledger_runs::serve_projector(&self.projector, clock(), supervisor)
             .await
             .map_err(hint)

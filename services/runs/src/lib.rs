@@ -18,8 +18,5 @@ pub use config::{API_DEFAULTS, ApiConfig, PROJECTOR_DEFAULTS, ProjectorConfig};
 pub use projector::{FAMILIES, Runs, TABLES};
 /// How the read model is built anew and compared.
 pub use runledger_projection::rebuild;
-pub use serve::{
-    ApiAddresses, Error, ProjectorAddresses, serve_api, serve_api_on, serve_projector,
-    serve_projector_on,
-};
-pub use upkeep::{Named, UPKEEP_DEFAULTS, UpkeepConfig, upkeep, upkeep_on};
+pub use serve::{serve_api, serve_api_on, serve_projector, serve_projector_on};
+pub use upkeep::{UPKEEP_DEFAULTS, UpkeepConfig, upkeep, upkeep_on};

@@ -1,22 +1,13 @@
 //! The roles `runs projector` and `runs api`: from a configuration to tasks under a supervisor.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use runledger_domain::time::Clock;
 use runledger_eventlog::Log;
-use runledger_eventlog::kafka::Kafka;
-use runledger_postgres::BypassError;
 use runledger_projection::Reader;
 use runledger_proto::run::v1::runs_service_server::RunsServiceServer;
-use runledger_service::auth::Authenticator;
-use runledger_service::clearance::{Clearance, Watch};
-use runledger_service::health::Health;
-use runledger_service::metrics;
-use runledger_service::server::{self, Server};
-use runledger_service::supervisor::{Stage, Supervisor};
-use sqlx::PgPool;
-use tokio::sync::watch;
+use runledger_role::{ApiAddresses, Error, Worker, WorkerAddresses};
+use runledger_service::supervisor::Supervisor;
 
 use crate::api::Api;
 use crate::config::{ApiConfig, ProjectorConfig};
@@ -24,35 +15,6 @@ use crate::{FAMILIES, Runs};
 
 /// The schema of the read model.
 pub(crate) const SCHEMA: &str = "runs";
-
-/// Where the projector answers.
-#[derive(Clone, Copy, Debug)]
-pub struct ProjectorAddresses {
-    pub metrics: SocketAddr,
-}
-
-/// Where the api answers.
-#[derive(Clone, Copy, Debug)]
-pub struct ApiAddresses {
-    pub grpc: SocketAddr,
-    pub metrics: SocketAddr,
-}
-
-/// Why a role cannot start or go on. Kafka or the database being away is no such reason: health
-/// says so meanwhile.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("the configuration of a database is wrong")]
-    Database(#[source] sqlx::Error),
-    #[error("the configuration of Kafka is wrong")]
-    Kafka(#[source] runledger_eventlog::Error),
-    #[error("starting the server")]
-    Server(#[source] server::Error),
-    #[error("starting the metrics listener")]
-    Metrics(#[source] metrics::Error),
-    #[error("the reader must not be let near the data")]
-    Bypass(#[source] BypassError),
-}
 
 /// Starts the projector on Kafka.
 ///
@@ -62,8 +24,8 @@ pub async fn serve_projector(
     config: &ProjectorConfig,
     clock: Arc<dyn Clock>,
     supervisor: &mut Supervisor,
-) -> Result<ProjectorAddresses, Error> {
-    let log = Kafka::connect(&config.kafka).map_err(Error::Kafka)?;
+) -> Result<WorkerAddresses, Error> {
+    let log = runledger_role::log(&config.kafka)?;
     serve_projector_on(log, config, clock, supervisor).await
 }
 
@@ -76,54 +38,29 @@ pub async fn serve_projector_on(
     config: &ProjectorConfig,
     clock: Arc<dyn Clock>,
     supervisor: &mut Supervisor,
-) -> Result<ProjectorAddresses, Error> {
-    let pool = writer(&config.database)?;
-    let health = Health::new("runs-projector");
-    let metrics = metrics::bind(&config.metrics, vec![health.clone()])
-        .await
-        .map_err(Error::Metrics)?;
-    let addresses = ProjectorAddresses {
-        metrics: metrics.address(),
+) -> Result<WorkerAddresses, Error> {
+    let name = "runledger runs projector";
+    let pool = runledger_projection::writer_pool(&config.database, name, SCHEMA);
+    let worker = Worker {
+        name: "runs-projector",
+        log,
+        pool: pool.map_err(Error::Database)?,
+        metrics: &config.metrics,
+        options: &config.projection,
+        clock,
     };
-    let (told, mut tells) = watch::channel(runledger_projection::Health::default());
-    let options = config.projection.clone();
-    supervisor.spawn(Stage::Work, "runs projector", |stop| {
-        runledger_projection::run(log, pool, Runs::default(), options, clock, told, stop)
-    });
-    supervisor.spawn(Stage::Watch, "runs projector metrics", |stop| {
-        metrics.serve(stop)
-    });
-    supervisor.spawn(Stage::Watch, "runs projector health", |stop| async move {
-        while !stop.is_cancelled() {
-            let working = *tells.borrow_and_update() == runledger_projection::Health::Working;
-            health.set(working);
-            tokio::select! {
-                () = stop.cancelled() => break,
-                changed = tells.changed() => if changed.is_err() { stop.cancelled().await },
-            }
-        }
-        health.set(false);
-        Ok::<(), Error>(())
-    });
-    Ok(addresses)
-}
-
-fn writer(config: &runledger_postgres::Config) -> Result<PgPool, Error> {
-    runledger_projection::writer_pool(config, "runledger runs projector", SCHEMA)
-        .map_err(Error::Database)
+    worker.project(Runs::default(), supervisor).await
 }
 
 /// Starts the api, which asks Kafka where the log ends.
 ///
 /// # Errors
-/// When the configuration is wrong or an address is taken, or when the reader could bypass
-/// row-level security; where the database is away at the start, the latter ends the role as soon as
-/// it is back.
+/// As [`runledger_role::Api::open`], or when an address is taken.
 pub async fn serve_api(
     config: &ApiConfig,
     supervisor: &mut Supervisor,
 ) -> Result<ApiAddresses, Error> {
-    let log = Kafka::connect(&config.kafka).map_err(Error::Kafka)?;
+    let log = runledger_role::log(&config.kafka)?;
     serve_api_on(log, config, supervisor).await
 }
 
@@ -136,56 +73,20 @@ pub async fn serve_api_on(
     config: &ApiConfig,
     supervisor: &mut Supervisor,
 ) -> Result<ApiAddresses, Error> {
-    let connect = |database| {
-        runledger_postgres::connect(database, "runledger runs api", SCHEMA).map_err(Error::Database)
-    };
-    let (pool, keys) = (connect(&config.database)?, connect(&config.keys)?);
-    let watch = Watch {
-        clearance: Clearance::default(),
+    let role = runledger_role::Api {
+        name: "runs-api",
         schema: SCHEMA,
-        probes: vec![probe(&config.database)?, probe(&config.keys)?],
-        every: config.api.health_interval,
+        server: &config.server,
+        metrics: &config.metrics,
+        database: &config.database,
+        keys: &config.keys,
+        auth: &config.auth,
+        health_interval: config.api.health_interval,
     };
-    watch.begin().await.map_err(Error::Bypass)?;
-    let health = Health::new("runs-api");
-    let authenticator = Authenticator::postgres(keys, &config.auth);
-    let reader = Reader::new(pool, log, FAMILIES);
-    let api = Api::new(
-        reader.clone(),
-        authenticator.clone(),
-        watch.clearance.clone(),
-        &config.api,
-    );
-    let server = Server::new(&config.server, health.clone(), authenticator)
-        .add(RunsServiceServer::new(api))
-        .bind()
-        .await
-        .map_err(Error::Server)?;
-    let metrics = metrics::bind(&config.metrics, vec![health.clone()])
-        .await
-        .map_err(Error::Metrics)?;
-    let addresses = ApiAddresses {
-        grpc: server.address(),
-        metrics: metrics.address(),
-    };
-    supervisor.spawn(Stage::Serve, "runs api", |stop| server.serve(stop));
-    supervisor.spawn(Stage::Work, "runs api reader", |stop| async move {
-        reader.follow(stop).await;
-        Ok::<(), Error>(())
-    });
-    supervisor.spawn(Stage::Watch, "runs api metrics", |stop| metrics.serve(stop));
-    supervisor.spawn(Stage::Watch, "runs api health", |stop| {
-        watch.run(health, stop)
-    });
-    Ok(addresses)
-}
-
-/// A connection for health alone.
-fn probe(database: &runledger_postgres::Config) -> Result<PgPool, Error> {
-    let config = runledger_postgres::Config {
-        connections_max: 1,
-        ..database.clone()
-    };
-    runledger_postgres::connect(&config, "runledger runs api health", SCHEMA)
-        .map_err(Error::Database)
+    let open = role.open().await?;
+    let reader = Reader::new(open.pool.clone(), log, FAMILIES);
+    let authenticator = open.authenticator.clone();
+    let api = Api::new(reader.clone(), authenticator, open.clearance(), &config.api);
+    let add = |server: runledger_service::server::Server| server.add(RunsServiceServer::new(api));
+    open.serve(add, vec![reader], supervisor).await
 }

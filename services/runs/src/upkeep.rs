@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use runledger_domain::time::Clock;
 use runledger_eventlog::Log;
-use runledger_eventlog::kafka::Kafka;
-use runledger_projection::rebuild::{Site, Upkeep};
+use runledger_projection::rebuild::Upkeep;
+use runledger_role::{Error, Named};
 use runledger_service::telemetry;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::Runs;
-use crate::serve::{Error, SCHEMA};
+use crate::serve::SCHEMA;
 
 /// The embedded defaults, commented.
 pub const UPKEEP_DEFAULTS: &str = include_str!("../upkeep.default.toml");
@@ -29,14 +29,6 @@ pub struct UpkeepConfig {
     pub projection: Named,
 }
 
-/// Section `[projection]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Named {
-    /// The name that the projector has.
-    pub name: String,
-}
-
 /// What rebuilds and verifies the read model.
 ///
 /// # Errors
@@ -47,7 +39,7 @@ pub fn upkeep(
     workers: usize,
     shutdown: CancellationToken,
 ) -> Result<Upkeep<Runs>, Error> {
-    let log = Kafka::connect(&config.kafka).map_err(Error::Kafka)?;
+    let log = runledger_role::log(&config.kafka)?;
     upkeep_on(log, config, clock, workers, shutdown)
 }
 
@@ -62,19 +54,13 @@ pub fn upkeep_on(
     workers: usize,
     shutdown: CancellationToken,
 ) -> Result<Upkeep<Runs>, Error> {
-    let application = "runledger runs upkeep";
-    let writer = runledger_projection::upkeep_pool(&config.database, application, SCHEMA)
-        .map_err(Error::Database)?;
-    let owner =
-        runledger_postgres::connect(&config.owner, application, SCHEMA).map_err(Error::Database)?;
-    let site = Site {
-        log,
-        writer,
-        owner,
-        clock,
+    let kept = runledger_role::Upkeep {
         schema: SCHEMA,
-        name: config.projection.name.clone(),
+        fold: &config.projection,
+        database: &config.database,
+        owner: &config.owner,
         workers,
     };
+    let site = kept.site(log, clock)?;
     Ok(Upkeep::new(site, Runs::default, shutdown))
 }

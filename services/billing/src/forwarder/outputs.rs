@@ -71,13 +71,9 @@ pub(crate) struct Found {
 }
 
 impl Forwarded {
-    /// `pool` signs in as the reader of the schema `usage`.
-    pub(crate) fn new(pool: PgPool, log: Arc<dyn Log>) -> Self {
-        Self(Reader::new(pool, log, FAMILIES))
-    }
-
-    pub(crate) async fn follow(&self, shutdown: CancellationToken) {
-        self.0.follow(shutdown).await;
+    /// `reader` reads the schema `usage`.
+    pub(crate) fn new(reader: Reader) -> Self {
+        Self(reader)
     }
 
     /// Where the usage lies that lies before any of the tokens: everything the tokens name of runs is

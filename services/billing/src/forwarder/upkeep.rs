@@ -3,16 +3,13 @@
 use std::sync::Arc;
 
 use runledger_domain::time::Clock;
-use runledger_eventlog::Log;
-use runledger_eventlog::kafka::Kafka;
-use runledger_projection::rebuild::{Site, Upkeep};
+use runledger_projection::rebuild::Upkeep;
+use runledger_role::{Error, Named};
 use runledger_service::telemetry;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{Forwarder, SCHEMA};
-use crate::serve::Error;
-use crate::upkeep::Named;
 
 /// The embedded defaults, commented.
 pub const FORWARDER_UPKEEP_DEFAULTS: &str = include_str!("../../forwarder-upkeep.default.toml");
@@ -40,34 +37,14 @@ pub fn upkeep(
     workers: usize,
     shutdown: CancellationToken,
 ) -> Result<Upkeep<Forwarder>, Error> {
-    let log = Kafka::connect(&config.kafka).map_err(Error::Kafka)?;
-    upkeep_on(log, config, clock, workers, shutdown)
-}
-
-/// The same over a log that is there already.
-///
-/// # Errors
-/// As [`upkeep`].
-pub fn upkeep_on(
-    log: Arc<dyn Log>,
-    config: &ForwarderUpkeepConfig,
-    clock: Arc<dyn Clock>,
-    workers: usize,
-    shutdown: CancellationToken,
-) -> Result<Upkeep<Forwarder>, Error> {
-    let application = "runledger billing forwarder upkeep";
-    let writer = runledger_projection::upkeep_pool(&config.database, application, SCHEMA)
-        .map_err(Error::Database)?;
-    let owner =
-        runledger_postgres::connect(&config.owner, application, SCHEMA).map_err(Error::Database)?;
-    let site = Site {
-        log,
-        writer,
-        owner,
-        clock,
+    let log = runledger_role::log(&config.kafka)?;
+    let kept = runledger_role::Upkeep {
         schema: SCHEMA,
-        name: config.forwarding.name.clone(),
+        fold: &config.forwarding,
+        database: &config.database,
+        owner: &config.owner,
         workers,
     };
+    let site = kept.site(log, clock)?;
     Ok(Upkeep::new(site, Forwarder::mute, shutdown))
 }

@@ -309,7 +309,7 @@ async fn a_reader_that_could_bypass_row_level_security_is_not_started() {
         .await
         .unwrap_err();
     assert!(
-        matches!(refused, runledger_runs::Error::Bypass(_)),
+        matches!(refused, runledger_role::Error::Bypass(_)),
         "{refused}"
     );
 }

@@ -13,9 +13,10 @@ use runledger_eventlog::token::Token;
 use runledger_eventlog::{Entry, Log, Outcome};
 use runledger_proto::common::v1::ReadOptions;
 use runledger_proto::run::v1::runs_service_client::RunsServiceClient;
+use runledger_role::{ApiAddresses, WorkerAddresses};
 use runledger_runs::{
-    API_DEFAULTS, ApiAddresses, ApiConfig, FAMILIES, PROJECTOR_DEFAULTS, ProjectorAddresses,
-    ProjectorConfig, serve_api_on, serve_projector_on,
+    API_DEFAULTS, ApiConfig, FAMILIES, PROJECTOR_DEFAULTS, ProjectorConfig, serve_api_on,
+    serve_projector_on,
 };
 use runledger_service::client::{self, Connection};
 use runledger_service::config::{Source, load_with};
@@ -36,7 +37,7 @@ pub(crate) struct World {
     pub(crate) log: Memory,
     pub(crate) database: Database,
     pub(crate) api: ApiAddresses,
-    pub(crate) projector: ProjectorAddresses,
+    pub(crate) projector: WorkerAddresses,
     stop: CancellationToken,
     running: JoinHandle<Result<(), runledger_service::supervisor::Error>>,
 }
