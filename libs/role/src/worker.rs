@@ -44,7 +44,7 @@ impl Worker<'_> {
     ///
     /// # Errors
     /// As [`Self::project`].
-    pub async fn start<P: Projection, A: Attendant<PgPool>>(
+    pub async fn start<P: Projection, A: Attendant<PgPool> + Sync>(
         self,
         projection: P,
         attendant: A,

@@ -1,22 +1,19 @@
 //! Where forwarded usage lies in the log: what a token of usage comes to, and what still waits.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use runledger_domain::fault::Fault;
 use runledger_domain::ids::Incarnation;
 use runledger_domain::log::{Family, Partition, Position};
 use runledger_domain::scope::Scope;
 use runledger_domain::time::Timestamp;
-use runledger_eventlog::Log;
 use runledger_eventlog::token::Token;
 use runledger_projection::{ApplyError, AsOf, ReadOptions, Reader};
-use sqlx::{FromRow, PgConnection, PgPool};
+use sqlx::{FromRow, PgConnection};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{FAMILIES, statements};
+use super::statements;
 
 /// Notes the last record of each partition that was appended for each.
 pub(super) async fn note(
