@@ -84,7 +84,7 @@ pub async fn serve_api(
         config.callers.clone(),
     );
     let usage =
-        runledger_postgres::connect(&config.database, "runledger billing-api", forwarder::SCHEMA);
+        runledger_postgres::connect(&config.database, "runledger billing api", forwarder::SCHEMA);
     let usage = Reader::new(usage.map_err(Error::Database)?, log, forwarder::FAMILIES);
     let api = Api::new(Parts {
         reader: reader.clone(),
