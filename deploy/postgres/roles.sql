@@ -36,7 +36,9 @@ SELECT format('CREATE ROLE %I', wanted.name)
                ('runledger_audit_writer'),
                ('runledger_audit_reader'),
                ('runledger_billing_writer'),
-               ('runledger_billing_reader')) AS wanted (name)
+               ('runledger_billing_reader'),
+               ('runledger_analytics_writer'),
+               ('runledger_analytics_reader')) AS wanted (name)
  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted.name)
 \gexec
 
@@ -53,7 +55,9 @@ SELECT format('ALTER ROLE %I LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATERO
                ('runledger_audit_writer'),
                ('runledger_audit_reader'),
                ('runledger_billing_writer'),
-               ('runledger_billing_reader')) AS wanted (name)
+               ('runledger_billing_reader'),
+               ('runledger_analytics_writer'),
+               ('runledger_analytics_reader')) AS wanted (name)
 \gexec
 
 COMMENT ON ROLE runledger_migrator    IS 'owns the database runledger and applies its migrations; used by `runledger migrate` alone';
@@ -67,6 +71,8 @@ COMMENT ON ROLE runledger_audit_writer IS 'adds to the schema audit, and can nei
 COMMENT ON ROLE runledger_audit_reader IS 'reads the schema audit under row-level security, one scope a transaction';
 COMMENT ON ROLE runledger_billing_writer IS 'writes the schemas billing and usage; held by the decider and the forwarder of billing alone';
 COMMENT ON ROLE runledger_billing_reader IS 'reads the schemas billing and usage under row-level security, one scope a transaction';
+COMMENT ON ROLE runledger_analytics_writer IS 'writes the schema analytics; held by its projector alone';
+COMMENT ON ROLE runledger_analytics_reader IS 'reads the schema analytics under row-level security, one scope a transaction';
 
 SELECT 'CREATE DATABASE runledger OWNER runledger_migrator'
  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'runledger')
@@ -77,4 +83,4 @@ REVOKE ALL ON DATABASE runledger FROM PUBLIC;
 GRANT CONNECT ON DATABASE runledger
    TO runledger_directory, runledger_keys, runledger_runs_writer, runledger_runs_reader,
       runledger_approvals_writer, runledger_approvals_reader, runledger_audit_writer, runledger_audit_reader,
-      runledger_billing_writer, runledger_billing_reader;
+      runledger_billing_writer, runledger_billing_reader, runledger_analytics_writer, runledger_analytics_reader;

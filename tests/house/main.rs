@@ -82,6 +82,18 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "analytics",
+        &[
+            "domain",
+            "proto",
+            "eventlog",
+            "postgres",
+            "projection",
+            "service",
+            "role",
+        ],
+    ),
+    (
         "runledger",
         &[
             "domain",
@@ -98,6 +110,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "approvals",
             "audit",
             "billing",
+            "analytics",
         ],
     ),
     ("tests", &["domain", "proto", "service", "testkit"]),
@@ -120,6 +133,7 @@ const WRAPPERS: &[(&str, &[&str])] = &[
             "approvals",
             "audit",
             "billing",
+            "analytics",
             "runledger",
         ],
     ),
@@ -134,6 +148,7 @@ const WRAPPERS: &[(&str, &[&str])] = &[
             "approvals",
             "audit",
             "billing",
+            "analytics",
             "runledger",
         ],
     ),
@@ -153,6 +168,7 @@ const DOMAIN_MAY_USE: &[&str] = &[
     "serde",
     "serde_json",
     "sha2",
+    "sketches-ddsketch",
     "thiserror",
     "uuid",
 ];

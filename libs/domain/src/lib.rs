@@ -4,11 +4,12 @@
 //! `message`, `policy`) with its facts and its fold; `directory` is facts alone; `audit` is what those say to whoever asks later; `decision` and
 //! `approval` are the rules by which commands are judged; `price` is what usage costs and how that is
 //! changed, `credit` what an account has and who pays, in the credits of `money`, by the days and
-//! months of `calendar`.
+//! months of `calendar`; `analytics` is what all of them come to when they are counted.
 //! Must never: read a clock, make an id, touch a file, a socket or a database, or panic on input.
 //! Nothing here knows of Kafka, Postgres or gRPC.
 #![deny(clippy::float_arithmetic, clippy::wildcard_enum_match_arm)]
 
+pub mod analytics;
 pub mod approval;
 pub mod audit;
 pub mod calendar;

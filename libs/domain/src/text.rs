@@ -1,5 +1,7 @@
 //! Bounded free text.
 
+use std::borrow::Cow;
+
 /// Why a text is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidText {
@@ -18,4 +20,14 @@ pub fn check(text: &str, chars_max: usize) -> Result<(), InvalidText> {
         return Err(InvalidText::Nul);
     }
     Ok(())
+}
+
+/// `text` without the one character that databases cannot keep. Ingestion refuses it; a record in
+/// the log cannot be refused any more.
+pub fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}").into()
+    } else {
+        text.into()
+    }
 }

@@ -1,6 +1,6 @@
 //! Time comes from a [`Clock`] that is handed in; nothing here looks at one by itself.
 
-use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Timelike as _, Utc};
 
 /// A moment, in UTC, to the microsecond: what Postgres keeps.
 pub type Timestamp = DateTime<Utc>;
@@ -30,6 +30,20 @@ pub fn micros(at: Timestamp) -> Timestamp {
     at.with_nanosecond(nanos - nanos % 1_000).unwrap_or(at)
 }
 
+/// `at`, brought into the years 1 to 9999: beyond them lies what databases or their users cannot read.
+pub fn storable(at: Timestamp) -> Timestamp {
+    const fn day(year: i32, month: u32, day: u32) -> NaiveDate {
+        match NaiveDate::from_ymd_opt(year, month, day) {
+            Some(date) => date,
+            None => NaiveDate::MIN,
+        }
+    }
+    let least = DateTime::from_naive_utc_and_offset(day(1, 1, 1).and_time(NaiveTime::MIN), Utc);
+    let greatest =
+        DateTime::from_naive_utc_and_offset(day(9999, 12, 31).and_time(NaiveTime::MIN), Utc);
+    at.clamp(least, greatest)
+}
+
 /// How far a reported time may lie behind our clock.
 pub const PAST_MAX: TimeDelta = TimeDelta::days(3_653);
 /// How far a reported time may lie ahead of our clock.
@@ -47,5 +61,13 @@ mod tests {
             assert_eq!(micros(at), cut, "{at}");
             assert_eq!(micros(cut), cut, "{at}");
         }
+    }
+
+    #[test]
+    fn what_nobody_can_read_is_bent_not_refused() {
+        for far in [Timestamp::MIN_UTC, Timestamp::MAX_UTC] {
+            assert!((1..=9999).contains(&chrono::Datelike::year(&storable(far))));
+        }
+        assert_eq!(storable(DateTime::UNIX_EPOCH), DateTime::UNIX_EPOCH);
     }
 }

@@ -1,7 +1,7 @@
 //! Postgres, as far as every service needs it.
 //!
 //! For: pools from a config, the read transaction bound to a scope, what an error of the database
-//! means, and the embedded migrations.
+//! means, values as its columns take them, and the embedded migrations.
 //! Must never: know a service's tables, or hand out a read transaction without a scope.
 
 mod begin;
@@ -9,6 +9,7 @@ mod config;
 mod error;
 mod migrations;
 mod scoped;
+pub mod values;
 
 pub use begin::begin;
 pub use config::{Config, connect, connect_like, connect_with};

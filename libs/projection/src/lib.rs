@@ -12,6 +12,7 @@ mod apply;
 mod cursor;
 pub mod dead_letters;
 mod halving;
+mod identities;
 mod item;
 mod lag;
 mod looping;
@@ -27,6 +28,7 @@ mod writer;
 
 pub use apply::{Applied, ApplyError, Kept, Projection, Standing};
 pub use cursor::{Cursor, Diverged, Verdict, decision_hash};
+pub use identities::keep_identities;
 pub use looping::{Attendant, Error, Health, Options, Running, Seen, run, run_with};
 pub use patience::goes_on;
 pub use reader::{AsOf, Cursors, ReadOptions, Reader, Snapshot};

@@ -11,6 +11,7 @@ const SEPARATOR: &str = "__";
 /// Every section that some role has. One environment may serve several roles: a role passes over
 /// the sections of others, and refuses what no role has.
 const SECTIONS: &[&str] = &[
+    "analytics",
     "api",
     "audit",
     "auth",

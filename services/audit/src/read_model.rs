@@ -1,6 +1,6 @@
 //! Entries, from decisions in force and from the directory's changes. All else only moves the cursor.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chrono::SecondsFormat;
@@ -8,7 +8,7 @@ use runledger_domain::audit::{self, Entry, Said};
 use runledger_domain::ids::PrincipalId;
 use runledger_domain::log::{Family, Kind, Record};
 use runledger_domain::time::Timestamp;
-use runledger_projection::{Applied, ApplyError, Kept, Projection, Standing};
+use runledger_projection::{Applied, ApplyError, Kept, Projection, Standing, keep_identities};
 use runledger_proto::decode;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
@@ -37,17 +37,7 @@ impl Projection for Audit {
         tx: &mut PgConnection,
         batch: &[&Applied],
     ) -> Result<Vec<Standing>, ApplyError> {
-        let facts: Vec<&Applied> = batch.iter().copied().filter(|one| is_change(one)).collect();
-        let fresh = keep_facts(tx, &facts).await?;
-        let standing = |applied: &&Applied| {
-            // The chain has judged decisions, and of other facts nothing is written.
-            if is_change(applied) && !fresh.contains(&applied.position.offset) {
-                Standing::Copy
-            } else {
-                Standing::First
-            }
-        };
-        Ok(batch.iter().map(standing).collect())
+        keep_identities(tx, batch, is_change).await
     }
 
     async fn apply(&mut self, tx: &mut PgConnection, batch: &[Kept<'_>]) -> Result<(), ApplyError> {
@@ -108,40 +98,6 @@ pub(crate) fn said(record: &Record) -> Result<Option<Said>, ApplyError> {
         }
     };
     read().map_err(ApplyError::payload)
-}
-
-/// Keeps the identity of the directory's facts; the offsets of those that are new.
-async fn keep_facts(tx: &mut PgConnection, facts: &[&Applied]) -> Result<HashSet<u64>, ApplyError> {
-    let mut firsts: BTreeMap<(Uuid, &str, &str, Uuid), u64> = BTreeMap::new();
-    for applied in facts {
-        let record = &applied.record;
-        let identity = (
-            record.scope.tenant.as_uuid(),
-            record.scope.mode.as_str(),
-            record.stream.as_str(),
-            record.id.as_uuid(),
-        );
-        firsts.entry(identity).or_insert(applied.position.offset);
-    }
-    if firsts.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let went_in: Vec<(Uuid, String, String, Uuid)> = sqlx::query_as(statements::INSERT_IDENTITIES)
-        .bind(firsts.keys().map(|one| one.0).collect::<Vec<_>>())
-        .bind(firsts.keys().map(|one| one.1).collect::<Vec<_>>())
-        .bind(firsts.keys().map(|one| one.2).collect::<Vec<_>>())
-        .bind(firsts.keys().map(|one| one.3).collect::<Vec<_>>())
-        .fetch_all(tx)
-        .await
-        .map_err(ApplyError::database("keep the identity of facts"))?;
-    let went_in: HashSet<(Uuid, &str, &str, Uuid)> = went_in
-        .iter()
-        .map(|(tenant, mode, stream, id)| (*tenant, mode.as_str(), stream.as_str(), *id))
-        .collect();
-    let fresh = firsts
-        .iter()
-        .filter(|(identity, _)| went_in.contains(identity));
-    Ok(fresh.map(|(_, offset)| *offset).collect())
 }
 
 async fn write_names(

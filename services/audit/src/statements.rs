@@ -14,7 +14,6 @@ macro_rules! statements {
 statements! {
     DECLARE_ENTRIES = "declare_entries",
     INSERT_ENTRIES = "insert_entries",
-    INSERT_IDENTITIES = "insert_identities",
     INSERT_PRINCIPALS = "insert_principals",
     SELECT_EARLIEST = "select_earliest_of_facts",
     SELECT_ENTRIES = "select_entries",

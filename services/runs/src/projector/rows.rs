@@ -1,11 +1,8 @@
 //! Rows of a batch by their key, and values as Postgres takes them.
 
-use std::borrow::Cow;
-
-use chrono::{DateTime, NaiveDate, NaiveTime};
 use runledger_domain::log::{Partition, Record};
 use runledger_domain::scope::Scope;
-use runledger_domain::time::Timestamp;
+pub(super) use runledger_postgres::values::{Scopes, signed, some_text, text, time};
 use uuid::Uuid;
 
 /// Scope and up to two ids of it: (run, ""), (run, step), (conversation, message) …
@@ -41,20 +38,6 @@ impl<'a, V> Rows<'a, V> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-}
-
-/// The columns that every key begins with.
-#[derive(Debug, Default)]
-pub(super) struct Scopes {
-    pub(super) tenants: Vec<Uuid>,
-    pub(super) modes: Vec<&'static str>,
-}
-
-impl Scopes {
-    pub(super) fn push(&mut self, scope: Scope) {
-        self.tenants.push(scope.tenant.as_uuid());
-        self.modes.push(scope.mode.as_str());
     }
 }
 
@@ -102,58 +85,6 @@ impl<'a> Identities<'a> {
     }
 }
 
-/// `text` without the one character that Postgres cannot keep. Ingestion refuses it; a record in
-/// the log cannot be refused any more.
-pub(super) fn text(text: &str) -> Cow<'_, str> {
-    if text.contains('\0') {
-        text.replace('\0', "\u{fffd}").into()
-    } else {
-        text.into()
-    }
-}
-
-/// `None` for an empty text.
-pub(super) fn some_text(text: &str) -> Option<Cow<'_, str>> {
-    (!text.is_empty()).then(|| self::text(text))
-}
-
-/// `at`, brought into the years 1 to 9999: beyond them lies what Postgres or its users cannot read.
-pub(super) fn time(at: Timestamp) -> Timestamp {
-    const fn day(year: i32, month: u32, day: u32) -> NaiveDate {
-        match NaiveDate::from_ymd_opt(year, month, day) {
-            Some(date) => date,
-            None => NaiveDate::MIN,
-        }
-    }
-    let least =
-        DateTime::from_naive_utc_and_offset(day(1, 1, 1).and_time(NaiveTime::MIN), chrono::Utc);
-    let greatest = DateTime::from_naive_utc_and_offset(
-        day(9999, 12, 31).and_time(NaiveTime::MIN),
-        chrono::Utc,
-    );
-    at.clamp(least, greatest)
-}
-
-pub(super) fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
 pub(super) fn number(partition: Partition) -> i32 {
     i32::try_from(partition.number).unwrap_or(i32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_postgres_cannot_keep_is_bent_not_refused() {
-        assert_eq!(text("a\0b"), "a\u{fffd}b");
-        assert_eq!(some_text(""), None);
-        assert_eq!(signed(u64::MAX), i64::MAX);
-        for far in [Timestamp::MIN_UTC, Timestamp::MAX_UTC] {
-            assert!((1..=9999).contains(&chrono::Datelike::year(&time(far))));
-        }
-        assert_eq!(time(DateTime::UNIX_EPOCH), DateTime::UNIX_EPOCH);
-    }
 }
