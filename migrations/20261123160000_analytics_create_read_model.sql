@@ -51,6 +51,9 @@ CREATE TABLE analytics.runs (
     outcome        text,
     error_code     text,
     error_message  text,
+    has_errors     boolean     NOT NULL DEFAULT false,
+    -- What was used in it beyond a limit of spending, charged or not.
+    charges_over_limits bigint NOT NULL DEFAULT 0,
     CONSTRAINT runs_pkey PRIMARY KEY (tenant_id, mode, run_id),
     CONSTRAINT runs_end_whole CHECK ((ended_at IS NULL) = (outcome IS NULL)),
     CONSTRAINT runs_error_whole CHECK ((error_code IS NULL) = (error_message IS NULL))

@@ -20,7 +20,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("service", &["domain", "proto", "eventlog", "postgres"]),
     (
         "role",
-        &["domain", "eventlog", "postgres", "projection", "service"],
+        &[
+            "domain",
+            "proto",
+            "eventlog",
+            "postgres",
+            "projection",
+            "service",
+        ],
     ),
     ("testkit", &["domain", "postgres"]),
     (
@@ -142,6 +149,7 @@ const WRAPPERS: &[(&str, &[&str])] = &[
         &[
             "proto",
             "service",
+            "role",
             "ingest",
             "directory",
             "runs",

@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "a story that is not true is a panic")]
 
 mod access;
+mod analytics;
 mod approvals;
 mod audit;
 mod bad_input;

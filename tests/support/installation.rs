@@ -27,6 +27,8 @@ pub enum Kind {
     Forwarder,
     BillingDecider,
     Billing,
+    AnalyticsProjector,
+    Analytics,
 }
 
 impl Kind {
@@ -43,6 +45,8 @@ impl Kind {
             Self::Forwarder => &["billing", "forwarder"],
             Self::BillingDecider => &["billing", "decider"],
             Self::Billing => &["billing", "api"],
+            Self::AnalyticsProjector => &["analytics", "projector"],
+            Self::Analytics => &["analytics", "api"],
         }
     }
 }
@@ -171,6 +175,12 @@ impl Installation {
         } else if kind == Kind::AuditProjector {
             environment.push(("RUNLEDGER_AUDIT__NAME".into(), self.audit_projection()));
             environment.push(("RUNLEDGER_AUDIT__INSTANCE".into(), number.to_string()));
+        } else if kind == Kind::AnalyticsProjector {
+            environment.push((
+                "RUNLEDGER_ANALYTICS__NAME".into(),
+                self.analytics_projection(),
+            ));
+            environment.push(("RUNLEDGER_ANALYTICS__INSTANCE".into(), number.to_string()));
         } else {
             environment.push((
                 "RUNLEDGER_SERVER__LISTEN".into(),
@@ -314,6 +324,46 @@ impl Installation {
             .await
     }
 
+    /// Starts the roles of analytics.
+    pub async fn analytics(&mut self) {
+        self.run(Kind::AnalyticsProjector, 0);
+        self.run(Kind::Analytics, 0);
+        self.serves(Kind::Analytics, 0).await;
+    }
+
+    /// Runs a command of people with this key; whether it succeeded, and what it printed.
+    pub async fn people(&self, number: u32, arguments: &[&str], key: &str) -> (bool, String) {
+        let mut environment = vec![("RUNLEDGER_KEY".to_owned(), key.to_owned())];
+        for (variable, kind) in [
+            ("RUNLEDGER_INGEST_URL", Kind::Ingest),
+            ("RUNLEDGER_RUNS_URL", Kind::Api),
+        ] {
+            environment.push((variable.to_owned(), self.url(kind, 0)));
+        }
+        let name = format!("people-{number}");
+        let command = Process::start(&name, arguments, &environment, self.folder.path());
+        let (status, said) = command.status().await;
+        (status == Some(0), said)
+    }
+
+    /// Runs a people's command, as the projector of analytics is configured; whether it succeeded, and
+    /// what it printed.
+    pub async fn analytics_command(&self, number: u32, arguments: &[&str]) -> (bool, String) {
+        let mut environment = self.environment(user(Kind::AnalyticsProjector));
+        environment.push((
+            "RUNLEDGER_ANALYTICS__NAME".into(),
+            self.analytics_projection(),
+        ));
+        let name = format!("command-{number}");
+        let command = Process::start(&name, arguments, &environment, self.folder.path());
+        let (status, said) = command.status().await;
+        (status == Some(0), said)
+    }
+
+    fn analytics_projection(&self) -> String {
+        format!("{}.analytics", self.prefix)
+    }
+
     fn audit_projection(&self) -> String {
         format!("{}.audit", self.prefix)
     }
@@ -385,6 +435,8 @@ fn user(kind: Kind) -> &'static str {
         Kind::Audit => "runledger_audit_reader",
         Kind::Forwarder | Kind::BillingDecider => "runledger_billing_writer",
         Kind::Billing => "runledger_billing_reader",
+        Kind::AnalyticsProjector => "runledger_analytics_writer",
+        Kind::Analytics => "runledger_analytics_reader",
     }
 }
 

@@ -14,16 +14,19 @@ use crate::scope::worded;
 use crate::time::{self, Timestamp};
 
 mod durations;
+mod question;
 mod things;
 
 pub use durations::Durations;
-pub use things::{Call, Governed, Run, charge, counters, message, occurrence, usage};
+pub use question::{Dimension, Filters, Granularity, Measure, POINTS_MAX, Question, Range};
+pub use things::{Call, Governed, Run, WITH_ERRORS, charge, counters, message, occurrence, usage};
 
 #[cfg(test)]
 mod tests;
 
 worded! {
-    /// What a cell counts. Runs: by status and error, with durations from start to end. Calls: by tool,
+    /// What a cell counts. Runs: by status and error, with errors on the way as kind, and with durations from
+    /// start to end. Calls: by tool,
     /// status, verdict, error and, as kind, how they were governed, with the same. Approvals: by tool and
     /// status, with durations from the request to the answer. Usage: by meter as kind, in its unit. Cost:
     /// the same in micros, by how it was priced as status. Counters: what runs counted themselves, by name

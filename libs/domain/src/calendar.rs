@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use chrono::{
     Datelike as _, Days, MappedLocalTime, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta,
-    TimeZone as _,
+    TimeZone as _, Timelike as _,
 };
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,45 @@ impl Zone {
         let months = (0..).map_while(|month| first.checked_add_months(Months::new(month)));
         let months = months.map(|month| (month, month.format("%Y-%m").to_string()));
         self.periods(months, to)
+    }
+
+    /// The same of weeks, each by its Monday.
+    pub fn weeks(self, from: Timestamp, to: Timestamp) -> Vec<(Timestamp, String)> {
+        let first = from.with_timezone(&self.0).date_naive();
+        let monday =
+            first.checked_sub_days(Days::new(first.weekday().num_days_from_monday().into()));
+        let mondays = monday.unwrap_or(first).iter_days().step_by(7);
+        self.periods(mondays.map(|day| (day, day.to_string())), to)
+    }
+
+    /// The same of hours, as `2026-11-23 14:00`. Clocks that are set back show one of them twice.
+    pub fn hours(self, from: Timestamp, to: Timestamp) -> Vec<(Timestamp, String)> {
+        let begins = |at: Timestamp| {
+            let local = at.with_timezone(&self.0);
+            let into = i64::from(local.minute()) * 60 + i64::from(local.second());
+            at.checked_sub_signed(TimeDelta::seconds(into))
+        };
+        let next = |at: &Timestamp| {
+            let later = at.checked_add_signed(TimeDelta::hours(1))?;
+            // Where clocks were set by less than an hour meanwhile, theirs begins somewhere between.
+            begins(later).filter(|begin| begin > at).or(Some(later))
+        };
+        let hours = std::iter::successors(begins(from), next).take_while(|at| *at < to);
+        hours.map(|at| (at, self.shown(at))).collect()
+    }
+
+    /// The same of minutes, as `2026-11-23 14:05`.
+    pub fn minutes(self, from: Timestamp, to: Timestamp) -> Vec<(Timestamp, String)> {
+        let first = from.checked_sub_signed(TimeDelta::seconds(from.second().into()));
+        let next = |at: &Timestamp| at.checked_add_signed(TimeDelta::minutes(1));
+        let minutes = std::iter::successors(first, next).take_while(|at| *at < to);
+        minutes.map(|at| (at, self.shown(at))).collect()
+    }
+
+    fn shown(self, at: Timestamp) -> String {
+        at.with_timezone(&self.0)
+            .format("%Y-%m-%d %H:%M")
+            .to_string()
     }
 
     fn periods(

@@ -11,6 +11,7 @@ use runledger_domain::time::{FUTURE_MAX, PAST_MAX, Timestamp, micros};
 
 use crate::{common, message, run, schedule};
 
+pub mod analytics;
 mod approval;
 pub mod billing;
 mod directory;

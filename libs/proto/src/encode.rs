@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::{common, log, message, run, schedule, types};
 
+pub mod analytics;
 mod approval;
 mod billing;
 mod directory;

@@ -30,5 +30,6 @@ macro_rules! packages {
 }
 
 packages!(
-    approval, audit, billing, common, directory, log, message, policy, price, run, schedule
+    analytics, approval, audit, billing, common, directory, log, message, policy, price, run,
+    schedule
 );

@@ -1,13 +1,13 @@
 //! Enums of the wire and of the domain, each pair in one table.
 
 use runledger_domain::{
-    approval, audit, credit, decision, log, message, policy, run, schedule, scope,
+    analytics, approval, audit, credit, decision, log, message, policy, run, schedule, scope,
 };
 
 use crate::{
-    approval as wire_approval, audit as wire_audit, billing as wire_billing, common,
-    log as wire_log, message as wire_message, policy as wire_policy, run as wire_run,
-    schedule as wire_schedule,
+    analytics as wire_analytics, approval as wire_approval, audit as wire_audit,
+    billing as wire_billing, common, log as wire_log, message as wire_message,
+    policy as wire_policy, run as wire_run, schedule as wire_schedule,
 };
 
 /// An enum of the wire whose values, but for "unspecified", are those of a domain enum.
@@ -47,6 +47,14 @@ macro_rules! words {
 }
 
 words! {
+    wire_analytics::v1::Subject = analytics::Subject {
+        Run, ToolCall, Approval, Usage, Cost, Counter, Message, Occurrence,
+    }
+    wire_analytics::v1::Dimension = analytics::Dimension {
+        Agent, AgentVersion, Model, Space, Tool, Status, Verdict, Kind, Error,
+    }
+    wire_analytics::v1::Granularity = analytics::Granularity { Minute, Hour, Day, Week, Month }
+    wire_analytics::v1::Measure = analytics::Measure { Count, Quantity, Duration }
     common::v1::Mode = scope::Mode { Live, Sandbox }
     common::v1::Role = scope::Role { Admin, Reviewer, Viewer, Agent, Operator }
     common::v1::PrincipalKind = scope::PrincipalKind { User, Agent, Service }

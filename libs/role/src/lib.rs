@@ -1,11 +1,13 @@
 //! What the roles of all services have in common: from a configuration to tasks under a supervisor.
 //!
 //! For: a [`Worker`], which folds the log and serves nothing but its metrics; an [`Api`], which reads
-//! what was folded, bound by row-level security; an [`Upkeep`], which builds it anew.
+//! what was folded, bound by row-level security, with what its reads have in common ([`reading`]); an
+//! [`Upkeep`], which builds it anew.
 //! Must never: serve before it is certain that the reader is bound, share connections between callers
 //! and health, or end because Kafka or the database is away.
 
 mod api;
+pub mod reading;
 mod upkeep;
 mod worker;
 

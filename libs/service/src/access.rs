@@ -238,6 +238,36 @@ pub const TABLE: &[Rule] = &[
     unary("/runledger.price.v1.PriceService/GetPrices", READERS),
     unary("/runledger.price.v1.PriceService/ListPrices", READERS),
     unary("/runledger.price.v1.PriceService/DiffPrices", READERS),
+    unary("/runledger.analytics.v1.AnalyticsService/Query", READERS),
+    unary("/runledger.analytics.v1.AnalyticsService/Compare", READERS),
+    unary(
+        "/runledger.analytics.v1.AnalyticsService/GetRunSummary",
+        READERS,
+    ),
+    unary(
+        "/runledger.analytics.v1.AnalyticsService/GetRecordsSummary",
+        READERS,
+    ),
+    unary(
+        "/runledger.analytics.v1.AnalyticsService/GetFunnel",
+        READERS,
+    ),
+    unary(
+        "/runledger.analytics.v1.AnalyticsService/GetCoverage",
+        READERS,
+    ),
+    unary(
+        "/runledger.analytics.v1.AnalyticsService/GetInsights",
+        READERS,
+    ),
+    unary(
+        "/runledger.analytics.v1.AnalyticsService/DiagnoseRun",
+        READERS,
+    ),
+    stream(
+        "/runledger.analytics.v1.AnalyticsService/ExportQuery",
+        READERS,
+    ),
     unary("/runledger.audit.v1.AuditService/ListEntries", AUDITORS),
     unary("/runledger.audit.v1.AuditService/GetEntry", AUDITORS),
     unary("/runledger.directory.v1.DirectoryService/WhoAmI", ANYBODY),

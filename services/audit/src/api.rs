@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use runledger_domain::audit::ActorType;
 use runledger_domain::directory::OPERATORS;
-use runledger_domain::fault::{Fault, Kind, Violation};
+use runledger_domain::fault::{Fault, Kind};
 use runledger_domain::ids::RunId;
 use runledger_domain::log::Family;
 use runledger_domain::scope::{Role, Scope};
 use runledger_domain::time::Timestamp;
-use runledger_projection::{ReadOptions, Reader, Snapshot};
+use runledger_projection::{Reader, Snapshot};
 use runledger_proto::audit::v1 as wire;
 use runledger_proto::audit::v1::audit_service_server::AuditService;
 use runledger_proto::common::v1 as common;
-use runledger_proto::decode::fields::{Fields, Path};
-use runledger_proto::{decode, encode};
+use runledger_proto::decode::fields::Fields;
+use runledger_proto::encode;
+use runledger_role::reading::{Reading, answer, parse};
 use runledger_service::clearance::Clearance;
 use runledger_service::{auth, page, status};
 use serde::{Deserialize, Serialize};
@@ -43,8 +44,7 @@ pub struct Options {
 /// The service. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Api {
-    reader: Reader,
-    clearance: Clearance,
+    reading: Reading,
 }
 
 /// Where an entry stands in the order of lists.
@@ -274,14 +274,12 @@ fn push_place(query: &mut QueryBuilder<Postgres>, operator: &'static str, place:
 
 impl Api {
     pub(crate) fn new(reader: Reader, clearance: Clearance) -> Self {
-        Self { reader, clearance }
-    }
-
-    async fn read(&self, scope: Scope, options: &ReadOptions) -> Result<Snapshot, Fault> {
-        if !self.clearance.is_given() {
-            return Err(unavailable());
-        }
-        self.reader.read(scope, options).await
+        let reading = Reading {
+            reader,
+            clearance,
+            what: "audit entries",
+        };
+        Self { reading }
     }
 
     async fn list(
@@ -297,11 +295,12 @@ impl Api {
         let (filters, options) = parse(read, |see| Some(Filters::read(request, see)))?;
         let list = filters.list(scope);
         let after: Option<Place> = list.place(&token)?;
-        let mut snapshot = self.read(scope, &options).await?;
+        let mut snapshot = self.reading.snapshot(scope, &options).await?;
         let mut query = filters.statement(head(), scope, after.as_ref());
         let mut stop = None;
         if !filters.search.is_empty() {
-            stop = last_looked_at(&mut snapshot, &filters, scope, after.as_ref()).await?;
+            let looked_at = last_looked_at(&mut snapshot, &filters, scope, after.as_ref()).await;
+            stop = looked_at.map_err(|error| self.reading.database(error))?;
             if let Some(stop) = &stop {
                 push_place(&mut query, " >= ", stop);
             }
@@ -318,7 +317,7 @@ impl Api {
             .build_query_as()
             .fetch_all(&mut *snapshot.tx)
             .await
-            .map_err(database)?;
+            .map_err(|error| self.reading.database(error))?;
         let more = rows.len() > size as usize;
         rows.truncate(size as usize);
         // A page that is full ends at its last entry, another where the search has stopped.
@@ -332,7 +331,7 @@ impl Api {
         Ok(wire::ListEntriesResponse {
             entries: rows.iter().map(Row::to_wire).collect(),
             next_page_token: next_page_token.unwrap_or_default(),
-            as_of: Some(close(snapshot).await?),
+            as_of: Some(self.reading.close(snapshot).await?),
             searched_to: stop.map(|place| encode::timestamp(place.at)),
         })
     }
@@ -344,7 +343,7 @@ impl Api {
     ) -> Result<wire::GetEntryResponse, Fault> {
         let ((), options) = parse(request.read, |_| Some(()))?;
         let id = AuditId::parse(&request.audit_id).ok_or_else(not_found)?;
-        let mut snapshot = self.read(scope, &options).await?;
+        let mut snapshot = self.reading.snapshot(scope, &options).await?;
         let row: Option<Row> = sqlx::query_as(statements::SELECT_ENTRY)
             .bind(scope.tenant.as_uuid())
             .bind(scope.mode.as_str())
@@ -354,11 +353,11 @@ impl Api {
             .bind(id.ordinal)
             .fetch_optional(&mut *snapshot.tx)
             .await
-            .map_err(database)?;
+            .map_err(|error| self.reading.database(error))?;
         let row = row.ok_or_else(not_found)?;
         Ok(wire::GetEntryResponse {
             entry: Some(row.to_wire()),
-            as_of: Some(close(snapshot).await?),
+            as_of: Some(self.reading.close(snapshot).await?),
         })
     }
 }
@@ -375,7 +374,7 @@ async fn last_looked_at(
     filters: &Filters,
     scope: Scope,
     after: Option<&Place>,
-) -> Result<Option<Place>, Fault> {
+) -> Result<Option<Place>, sqlx::Error> {
     const HEAD: &str =
         "SELECT e.at, e.family, e.partition, e.log_offset, e.ordinal FROM entries e ";
     let mut query = filters.statement(HEAD, scope, after);
@@ -386,8 +385,7 @@ async fn last_looked_at(
     let last: Option<(Timestamp, String, i32, i64, i32)> = query
         .build_query_as()
         .fetch_optional(&mut *snapshot.tx)
-        .await
-        .map_err(database)?;
+        .await?;
     Ok(last.map(|(at, family, partition, offset, ordinal)| Place {
         at,
         id: AuditId {
@@ -399,12 +397,6 @@ async fn last_looked_at(
     }))
 }
 
-/// Gives the connection back and says how fresh the answer is.
-async fn close(snapshot: Snapshot) -> Result<common::AsOf, Fault> {
-    snapshot.tx.commit().await.map_err(database)?;
-    Ok(encode::as_of(&snapshot.as_of.token, snapshot.as_of.lag))
-}
-
 /// An operator belongs to no tenant; what is about none is what it may see.
 fn scope_of<T>(request: &Request<T>) -> Result<Scope, Status> {
     let caller = auth::caller(request)?;
@@ -414,50 +406,11 @@ fn scope_of<T>(request: &Request<T>) -> Result<Scope, Status> {
     caller.require_scope().map_err(status::from_fault)
 }
 
-fn parse<T>(
-    read: Option<common::ReadOptions>,
-    parse: impl FnOnce(&mut Fields<'_>) -> Option<T>,
-) -> Result<(T, ReadOptions), Fault> {
-    let mut faults: Vec<Violation> = Vec::new();
-    let parsed = parse(&mut Fields::new(Path::ROOT, &mut faults));
-    let options =
-        decode::read_options(read, Path::ROOT.field("read")).map_err(|more| faults.extend(more));
-    match (parsed, options) {
-        (Some(parsed), Ok(options)) if faults.is_empty() => Ok((
-            parsed,
-            ReadOptions {
-                at_least: options.at_least,
-                max_wait: options.max_wait,
-            },
-        )),
-        _ => Err(Fault::invalid(faults)),
-    }
-}
-
-/// The database did not answer, or answered what it never should.
-fn database(error: sqlx::Error) -> Fault {
-    if runledger_postgres::is_weather(&error) {
-        unavailable().because(error)
-    } else {
-        Fault::internal(error)
-    }
-}
-
-fn unavailable() -> Fault {
-    let message = "the audit entries cannot be reached now; try again";
-    Fault::new(Kind::Unavailable, "READ_MODEL_UNAVAILABLE", message)
-        .retry_after(Duration::from_millis(500))
-}
-
 /// The same for an entry that is another scope's and for one that is nobody's.
 fn not_found() -> Fault {
     let message =
         "there is no such entry; right after something was done, pass its token as read.at_least";
     Fault::new(Kind::NotFound, "AUDIT_ENTRY_NOT_FOUND", message)
-}
-
-fn answer<T>(answered: Result<T, Fault>) -> Result<Response<T>, Status> {
-    answered.map(Response::new).map_err(status::from_fault)
 }
 
 #[tonic::async_trait]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 
+mod analytics;
 mod approvals;
 mod audit;
 mod credits;
@@ -12,6 +13,10 @@ mod dead_letters;
 mod people;
 mod policies;
 
+pub(crate) use analytics::{
+    Analytics, AnalyticsAsk, AnalyticsDiagnose, AnalyticsQuery, AnalyticsRange, AnalyticsSummary,
+    dimension,
+};
 pub(crate) use approvals::{
     Approvals, ApprovalsApprove, ApprovalsList, ApprovalsReject, ApprovalsShow, ApprovalsWatch,
 };
@@ -94,6 +99,9 @@ pub(crate) enum Command {
     /// Policies: what agents may do alone, and what people approve first
     #[command(subcommand)]
     Policies(Policies),
+    /// What agents do, counted: summary, query, funnel, coverage, insights, diagnose; or run its roles
+    #[command(subcommand)]
+    Analytics(Analytics),
     /// Look at who did what; or run the roles of the audit
     #[command(subcommand)]
     Audit(Audit),
@@ -260,6 +268,17 @@ mod tests {
             "runledger approvals api --config a.toml",
             "runledger audit projector --config a.toml",
             "runledger audit api --config a.toml",
+            "runledger analytics projector --config a.toml",
+            "runledger analytics api --config a.toml",
+            "runledger analytics summary --from 2024-09-01 --agent a --failed --json",
+            "runledger analytics query tool-call --by tool,status --every day --zone Europe/Berlin --where tool=pay --durations",
+            "runledger analytics query usage --by kind --order quantity --csv",
+            "runledger analytics funnel",
+            "runledger analytics coverage --agent a",
+            "runledger analytics insights --to 2024-10-01",
+            "runledger analytics diagnose run-1",
+            "runledger analytics diagnose --agent a",
+            "runledger verify analytics",
             "runledger billing forwarder --config a.toml",
             "runledger billing decider --config a.toml",
             "runledger billing api --config a.toml",

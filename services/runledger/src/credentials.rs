@@ -54,6 +54,7 @@ pub(crate) struct Endpoints {
     pub(crate) approvals: String,
     pub(crate) audit: String,
     pub(crate) billing: String,
+    pub(crate) analytics: String,
 }
 
 impl Default for Endpoints {
@@ -66,6 +67,7 @@ impl Default for Endpoints {
             approvals: "http://127.0.0.1:7104".to_owned(),
             audit: "http://127.0.0.1:7105".to_owned(),
             billing: "http://127.0.0.1:7106".to_owned(),
+            analytics: "http://127.0.0.1:7107".to_owned(),
         }
     }
 }
@@ -157,6 +159,7 @@ impl Credentials {
             ("approvals", &self.endpoints.approvals),
             ("audit", &self.endpoints.audit),
             ("billing", &self.endpoints.billing),
+            ("analytics", &self.endpoints.analytics),
         ]
         .into_iter()
         .map(|(name, url)| (name.to_owned(), text(url)))

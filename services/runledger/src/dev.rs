@@ -58,6 +58,16 @@ fn roles(addresses: &Addresses) -> say::Columns {
         ),
         ("billing decider", None, addresses.billing_decider.metrics),
         ("billing forwarder", None, addresses.forwarder.metrics),
+        (
+            "analytics api",
+            Some(addresses.analytics.grpc),
+            addresses.analytics.metrics,
+        ),
+        (
+            "analytics projector",
+            None,
+            addresses.analytics_projector.metrics,
+        ),
     ] {
         let grpc = grpc.map(|address| address.to_string()).unwrap_or_default();
         table.row([say::cell(role), say::cell(grpc), say::cell(http(metrics))]);

@@ -39,6 +39,8 @@ pub(crate) struct Configs {
     pub(crate) forwarder: runledger_billing::ForwarderConfig,
     pub(crate) billing_decider: runledger_billing::DeciderConfig,
     pub(crate) billing: runledger_billing::ApiConfig,
+    pub(crate) analytics_projector: runledger_analytics::ProjectorConfig,
+    pub(crate) analytics: runledger_analytics::ApiConfig,
 }
 
 /// Where the roles answer.
@@ -55,6 +57,8 @@ pub(crate) struct Addresses {
     pub(crate) forwarder: WorkerAddresses,
     pub(crate) billing_decider: WorkerAddresses,
     pub(crate) billing: ApiAddresses,
+    pub(crate) analytics_projector: WorkerAddresses,
+    pub(crate) analytics: ApiAddresses,
 }
 
 fn load<T: DeserializeOwned>(defaults: &str) -> Result<T, config::Error> {
@@ -80,6 +84,8 @@ impl Configs {
             forwarder: load(runledger_billing::FORWARDER_DEFAULTS)?,
             billing_decider: load(runledger_billing::DECIDER_DEFAULTS)?,
             billing: load(runledger_billing::API_DEFAULTS)?,
+            analytics_projector: load(runledger_analytics::PROJECTOR_DEFAULTS)?,
+            analytics: load(runledger_analytics::API_DEFAULTS)?,
         })
     }
 
@@ -159,6 +165,20 @@ impl Configs {
         Ok((forwarder, decider, api))
     }
 
+    pub(crate) async fn start_analytics(
+        &self,
+        supervisor: &mut Supervisor,
+    ) -> anyhow::Result<(WorkerAddresses, ApiAddresses)> {
+        let projector =
+            runledger_analytics::serve_projector(&self.analytics_projector, clock(), supervisor)
+                .await
+                .map_err(hint)?;
+        let api = runledger_analytics::serve_api(&self.analytics, supervisor)
+            .await
+            .map_err(hint)?;
+        Ok((projector, api))
+    }
+
     pub(crate) async fn start_projector(
         &self,
         supervisor: &mut Supervisor,
@@ -195,6 +215,8 @@ pub(crate) async fn start(configs: &Configs) -> anyhow::Result<(Supervisor, Addr
     let (audit_projector, audit) = Box::pin(configs.start_audit(&mut supervisor)).await?;
     let (forwarder, billing_decider, billing) =
         Box::pin(configs.start_billing(&mut supervisor)).await?;
+    let (analytics_projector, analytics) =
+        Box::pin(configs.start_analytics(&mut supervisor)).await?;
     for address in [
         directory.grpc,
         ingest.grpc,
@@ -202,6 +224,7 @@ pub(crate) async fn start(configs: &Configs) -> anyhow::Result<(Supervisor, Addr
         approvals.grpc,
         audit.grpc,
         billing.grpc,
+        analytics.grpc,
     ] {
         ready(&url(address)).await?;
     }
@@ -219,6 +242,8 @@ pub(crate) async fn start(configs: &Configs) -> anyhow::Result<(Supervisor, Addr
             forwarder,
             billing_decider,
             billing,
+            analytics_projector,
+            analytics,
         },
     ))
 }
@@ -232,6 +257,7 @@ impl Addresses {
             approvals: url(self.approvals.grpc),
             audit: url(self.audit.grpc),
             billing: url(self.billing.grpc),
+            analytics: url(self.analytics.grpc),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! `directory bootstrap`, `lag`, `dead-letters`, `verify`, `audit verify`, `rebuild`, the figures of `load`).
 
 mod admin;
+mod analytics;
 mod approvals;
 mod audit;
 mod cli;
@@ -33,7 +34,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use cli::{Approvals, Audit, Billing, Cli, Command, DirectoryCommand, Runs};
+use cli::{Analytics, Approvals, Audit, Billing, Cli, Command, DirectoryCommand, Runs};
 use mimalloc::MiMalloc;
 
 /// A call allocates and frees on several threads, which the C library's allocator pays for with
@@ -93,6 +94,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Approvals(Approvals::Reject(args)) => approvals::reject(&args).await,
         Command::Approvals(Approvals::Watch(args)) => approvals::watch(&args).await,
         Command::Policies(command) => policies::run(&command).await,
+        Command::Analytics(Analytics::Projector(role)) => roles::analytics_projector(&role).await,
+        Command::Analytics(Analytics::Api(role)) => roles::analytics_api(&role).await,
+        Command::Analytics(Analytics::Ask(asked)) => analytics::run(&asked).await,
         Command::Audit(Audit::List(args)) => audit::list(&args).await,
         Command::Audit(Audit::Show(args)) => audit::show(&args).await,
         Command::Audit(Audit::Verify(args)) => audit::verify(&args).await,

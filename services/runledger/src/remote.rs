@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use runledger_domain::scope::Mode;
+use runledger_proto::analytics::v1::analytics_service_client::AnalyticsServiceClient;
 use runledger_proto::approval::v1::approval_service_client::ApprovalServiceClient;
 use runledger_proto::approval::v1::simulation_service_client::SimulationServiceClient;
 use runledger_proto::audit::v1::audit_service_client::AuditServiceClient;
@@ -84,6 +85,7 @@ impl Remote {
                 approvals: server.approvals_url.clone().unwrap_or(known.approvals),
                 audit: server.audit_url.clone().unwrap_or(known.audit),
                 billing: server.billing_url.clone().unwrap_or(known.billing),
+                analytics: server.analytics_url.clone().unwrap_or(known.analytics),
             },
             key: server.key.clone(),
             file,
@@ -182,6 +184,13 @@ impl Remote {
         Ok(AuditServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
     }
 
+    pub(crate) async fn analytics(&self) -> anyhow::Result<Analytics> {
+        let connection = self
+            .connect(&self.endpoints.analytics, For::Reading)
+            .await?;
+        Ok(AnalyticsServiceClient::new(connection).max_decoding_message_size(ANSWER_BYTES_MAX))
+    }
+
     /// `what`: [`For::Administering`], [`For::Appending`] for holds, or [`For::Reading`].
     pub(crate) async fn billing(&self, what: For) -> anyhow::Result<Billing> {
         let connection = self.connect(&self.endpoints.billing, what).await?;
@@ -203,6 +212,7 @@ impl Remote {
 
 pub(crate) type Billing = BillingServiceClient<Connection>;
 pub(crate) type Prices = PriceServiceClient<Connection>;
+pub(crate) type Analytics = AnalyticsServiceClient<Connection>;
 pub(crate) type Audit = AuditServiceClient<Connection>;
 pub(crate) type Runs = RunsServiceClient<Connection>;
 pub(crate) type Approvals = ApprovalServiceClient<Connection>;

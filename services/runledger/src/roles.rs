@@ -155,6 +155,34 @@ pub(crate) async fn audit_api(role: &Role) -> anyhow::Result<()> {
     Ok(supervisor.run().await?)
 }
 
+pub(crate) async fn analytics_projector(role: &Role) -> anyhow::Result<()> {
+    let Some(config) = load::<runledger_analytics::ProjectorConfig>(
+        role,
+        runledger_analytics::PROJECTOR_DEFAULTS,
+    )?
+    else {
+        return Ok(());
+    };
+    let _telemetry = telemetry::init(&config.telemetry, "analytics-projector")?;
+    let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
+    let addresses = runledger_analytics::serve_projector(&config, clock(), &mut supervisor).await?;
+    tracing::info!(metrics = %addresses.metrics, "the analytics projector works");
+    Ok(supervisor.run().await?)
+}
+
+pub(crate) async fn analytics_api(role: &Role) -> anyhow::Result<()> {
+    let Some(config) =
+        load::<runledger_analytics::ApiConfig>(role, runledger_analytics::API_DEFAULTS)?
+    else {
+        return Ok(());
+    };
+    let _telemetry = telemetry::init(&config.telemetry, "analytics-api")?;
+    let mut supervisor = Supervisor::new(DRAIN_TIMEOUT);
+    let addresses = runledger_analytics::serve_api(&config, &mut supervisor).await?;
+    tracing::info!(grpc = %addresses.grpc, metrics = %addresses.metrics, "the analytics api serves");
+    Ok(supervisor.run().await?)
+}
+
 pub(crate) async fn billing_forwarder(role: &Role) -> anyhow::Result<()> {
     let Some(config) =
         load::<runledger_billing::ForwarderConfig>(role, runledger_billing::FORWARDER_DEFAULTS)?
@@ -227,6 +255,9 @@ mod tests {
             runledger_billing::DECIDER_DEFAULTS,
             runledger_billing::API_DEFAULTS,
             runledger_billing::UPKEEP_DEFAULTS,
+            runledger_analytics::PROJECTOR_DEFAULTS,
+            runledger_analytics::API_DEFAULTS,
+            runledger_analytics::UPKEEP_DEFAULTS,
         ];
         let tables = roles.map(|defaults| defaults.parse::<toml::Table>().unwrap());
         for section in tables.iter().flat_map(toml::Table::keys) {

@@ -6,7 +6,8 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, TableComponent, presets};
+pub(crate) use comfy_table::Cell;
+use comfy_table::{Attribute, CellAlignment, Color, Table, TableComponent, presets};
 
 static PLAIN: AtomicBool = AtomicBool::new(false);
 

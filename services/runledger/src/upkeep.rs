@@ -55,6 +55,10 @@ pub(crate) async fn verify(args: &cli::Verify) -> anyhow::Result<()> {
             Some((upkeep, _telemetry)) => verify_with(&upkeep, args).await,
             None => Ok(()),
         },
+        cli::Model::Analytics => match open_analytics(&args.role, args.workers)? {
+            Some((upkeep, _telemetry)) => verify_with(&upkeep, args).await,
+            None => Ok(()),
+        },
     }
 }
 
@@ -89,6 +93,10 @@ pub(crate) async fn rebuild(args: &cli::Rebuild) -> anyhow::Result<()> {
             None => Ok(()),
         },
         cli::Model::Usage => match open_usage(&args.role, args.workers)? {
+            Some((upkeep, _telemetry)) => rebuild_with(&upkeep, args).await,
+            None => Ok(()),
+        },
+        cli::Model::Analytics => match open_analytics(&args.role, args.workers)? {
             Some((upkeep, _telemetry)) => rebuild_with(&upkeep, args).await,
             None => Ok(()),
         },
@@ -169,6 +177,20 @@ fn open_audit(role: &cli::Role, workers: u16) -> Opened<runledger_audit::Audit> 
     let guard = telemetry::init(&config.telemetry, "upkeep")?;
     let (workers, shutdown) = (usize::from(workers), CancellationToken::new());
     let upkeep = runledger_audit::upkeep(&config, roles::clock(), workers, shutdown)?;
+    Ok(Some((upkeep, guard)))
+}
+
+fn open_analytics(role: &cli::Role, workers: u16) -> Opened<runledger_analytics::Analytics> {
+    let Some(config) = roles::load::<runledger_analytics::UpkeepConfig>(
+        role,
+        runledger_analytics::UPKEEP_DEFAULTS,
+    )?
+    else {
+        return Ok(None);
+    };
+    let guard = telemetry::init(&config.telemetry, "upkeep")?;
+    let (workers, shutdown) = (usize::from(workers), CancellationToken::new());
+    let upkeep = runledger_analytics::upkeep(&config, roles::clock(), workers, shutdown)?;
     Ok(Some((upkeep, guard)))
 }
 

@@ -59,7 +59,7 @@ proptest! {
     fn quantiles_lie_within_two_percent(mut micros in proptest::collection::vec(1..10_000_000_000_u64, 1..200)) {
         let sketch = of(&micros);
         micros.sort_unstable();
-        prop_assert_eq!(sketch.count(), micros.len() as i64);
+        prop_assert_eq!(usize::try_from(sketch.count()).unwrap(), micros.len());
         prop_assert_eq!(sketch.micros(), micros.iter().map(|one| i128::from(*one)).sum::<i128>());
         for thousandths in [0, 500, 900, 990, 1_000] {
             let exact = u128::from(micros[(micros.len() - 1) * thousandths as usize / 1_000]);
@@ -79,4 +79,95 @@ proptest! {
         sum.add(&of(&goes).negated());
         prop_assert_eq!(sum, of(&stays));
     }
+
+    #[test]
+    fn a_range_is_covered_once_and_no_piece_lies_across_an_edge(
+        from in 0..400_000_i64,
+        length in 1..400_000_i64,
+        edges in proptest::collection::vec((0..800_000_i64, prop_oneof![Just(60), Just(900), Just(86_400)]), 0..4),
+    ) {
+        let at = |minutes: i64| DateTime::from_timestamp(minutes * 60, 0).unwrap();
+        let range = Range { from: at(from), to: at(from + length) };
+        let edges: Vec<Timestamp> = edges
+            .into_iter()
+            .map(|(minute, grain)| DateTime::from_timestamp(minute * 60 / grain * grain, 0).unwrap())
+            .collect();
+        let mut behind = range.from;
+        for (grain, piece) in range.cover(&edges) {
+            prop_assert_eq!(piece.from, behind);
+            prop_assert!(piece.from < piece.to);
+            for edge in [piece.from, piece.to].iter().chain(&edges) {
+                prop_assert_eq!(grain.floor(*edge), *edge);
+            }
+            behind = piece.to;
+        }
+        prop_assert_eq!(behind, range.to);
+    }
+
+    #[test]
+    fn periods_follow_each_other_in_every_zone(
+        from in 1_500_000_000..1_800_000_000_i64,
+        length in 60..5_000_000_i64,
+        zone in proptest::sample::select(&["UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns"][..]),
+    ) {
+        let at = |seconds: i64| DateTime::from_timestamp(seconds / 60 * 60, 0).unwrap();
+        let range = Range::of(at(from), at(from + length));
+        for granularity in Granularity::ALL {
+            let question = Question {
+                granularity: Some(*granularity),
+                zone: zone.parse().unwrap(),
+                ..Question::of(Subject::Run, range, &[])
+            };
+            let periods = question.periods();
+            prop_assert!(periods.len() <= question.periods_max(), "{granularity}: {}", periods.len());
+            prop_assert!(periods[0].0 <= range.from);
+            prop_assert!(periods.windows(2).all(|two| two[0].0 < two[1].0));
+            prop_assert!(periods.get(1).is_none_or(|second| second.0 > range.from));
+            prop_assert!(periods.iter().all(|(begin, _)| *begin < range.to));
+            prop_assert!(periods.iter().all(|(begin, _)| Grain::Quarter.floor(*begin) == *begin)
+                || *granularity == Granularity::Minute);
+        }
+    }
+}
+
+#[test]
+fn hours_and_days_go_by_the_clocks_of_the_zone() {
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let berlin = |granularity, from, to| {
+        let question = Question {
+            granularity: Some(granularity),
+            zone: "Europe/Berlin".parse().unwrap(),
+            ..Question::of(Subject::Run, Range::of(at(from), at(to)), &[])
+        };
+        let named = question.periods().into_iter();
+        named
+            .map(|(begin, name)| format!("{} {name}", begin.format("%dT%H:%M")))
+            .collect::<Vec<_>>()
+    };
+    // On the last Sunday of October clocks show the third hour twice.
+    let autumn = berlin(
+        Granularity::Hour,
+        "2026-10-25T00:10:00Z",
+        "2026-10-25T02:10:00Z",
+    );
+    assert_eq!(
+        autumn,
+        [
+            "25T00:00 2026-10-25 02:00",
+            "25T01:00 2026-10-25 02:00",
+            "25T02:00 2026-10-25 03:00"
+        ]
+    );
+    let days = berlin(
+        Granularity::Day,
+        "2026-10-24T23:00:00Z",
+        "2026-10-26T00:00:00Z",
+    );
+    assert_eq!(days, ["24T22:00 2026-10-25", "25T23:00 2026-10-26"]);
+    let weeks = berlin(
+        Granularity::Week,
+        "2026-10-25T12:00:00Z",
+        "2026-10-26T12:00:00Z",
+    );
+    assert_eq!(weeks, ["18T22:00 2026-10-19", "25T23:00 2026-10-26"]);
 }

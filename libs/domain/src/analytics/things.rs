@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use super::{Cell, Durations, Measures, Origin, Subject};
 use crate::approval::Status as ApprovalStatus;
 use crate::approval::{ApprovalClosed, ApprovalVoted, Decision, ToolCallDecided, Verdict};
-use crate::credit::Line;
+use crate::credit::{Line, Pricing};
 use crate::ids::Name;
 use crate::message::MessageRecorded;
 use crate::run::{self, Moment, Part, ToolCall};
 use crate::schedule::OccurrenceRecorded;
 use crate::text::storable;
 use crate::time::Timestamp;
+
+/// What a run with errors is counted under as kind.
+pub const WITH_ERRORS: &str = "with_errors";
 
 /// The dimension by which usage names a model that is not its run's.
 const MODEL: &str = "model";
@@ -25,7 +28,14 @@ pub struct Run {
     pub is_reported: bool,
     /// Of the end that stands.
     pub error: Option<run::Error>,
+    /// A call in it failed, or it says that it counted errors.
+    pub has_errors: bool,
+    /// What was used in it beyond a limit of spending, charged or not.
+    pub charges_over_limits: i64,
 }
+
+/// The counter by which runs say that something went wrong on their way.
+const ERRORS: &str = "errors";
 
 impl Run {
     /// Folds a fact of the run in; `call` is the one it names.
@@ -35,6 +45,7 @@ impl Run {
                 && call.state.work.ended.is_none()
             {
                 call.error = end.error.as_ref().map(|error| error.code.clone());
+                self.has_errors |= end.status == run::WorkStatus::Failed;
             }
             Part::ToolCall(&mut call.state)
         });
@@ -54,6 +65,11 @@ impl Run {
             }
             run::Fact::Ended(end) if self.state.ended.is_none() => {
                 self.error.clone_from(&end.error);
+                let errors = end
+                    .counters
+                    .iter()
+                    .find(|(name, _)| name.as_str() == ERRORS);
+                self.has_errors |= errors.is_some_and(|(_, count)| *count > 0);
             }
             run::Fact::Started(_)
             | run::Fact::Progressed(_)
@@ -74,6 +90,13 @@ impl Run {
         }
     }
 
+    /// Something that was used in it was charged.
+    pub fn charged(&mut self, line: &Line) {
+        let is_over = !line.over.is_empty() || line.pricing == Pricing::Rejected;
+        let over = self.charges_over_limits.saturating_add(i64::from(is_over));
+        self.charges_over_limits = over;
+    }
+
     /// When it counts: when it began, or when it ended where its start was not reported. `None`: not yet.
     pub fn at(&self) -> Option<Timestamp> {
         let ended = self.state.ended.map(|(end, _)| end.at);
@@ -84,6 +107,9 @@ impl Run {
         let mut cell = Cell::new(Subject::Run, self.at()?);
         self.state.status().as_str().clone_into(&mut cell.status);
         cell.error = code(self.error.as_ref().map(|error| &error.code));
+        if self.has_errors {
+            WITH_ERRORS.clone_into(&mut cell.kind);
+        }
         let ended = self.state.ended.map(|(end, _)| end.at);
         Some((
             cell,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use runledger_domain::analytics::{self, Call, Origin, Run, Sums};
 use runledger_domain::approval::Decision;
 use runledger_domain::credit::Line;
-use runledger_domain::run::Fact;
+use runledger_domain::run::{Fact, WorkStatus};
 use runledger_domain::scope::Scope;
 
 use super::said::{Said, What};
@@ -157,6 +157,9 @@ impl<'a> Fold<'a> {
             ..Origin::default()
         };
         let run = line.spender.run.as_ref().map(|run| run.as_str());
+        if let Some(run) = run.and_then(|run| self.runs.get_mut(&(scope, run))) {
+            run.state.now.charged(line);
+        }
         self.sums(scope, run, origin).add(cell, &measures);
     }
 
@@ -173,10 +176,10 @@ impl<'a> Fold<'a> {
 fn changes_its_run(fact: &Fact) -> bool {
     match fact {
         Fact::Started(_) | Fact::Progressed(_) | Fact::Ended(_) => true,
+        Fact::ToolCallEnded(end) => end.status == WorkStatus::Failed,
         Fact::StepStarted(_)
         | Fact::StepEnded(_)
         | Fact::ToolCallStarted(_)
-        | Fact::ToolCallEnded(_)
         | Fact::UsageRecorded(_) => false,
     }
 }

@@ -41,6 +41,8 @@ struct LoadedRun {
     outcome: Option<String>,
     error_code: Option<String>,
     error_message: Option<String>,
+    has_errors: bool,
+    charges_over_limits: i64,
 }
 
 impl From<LoadedRun> for Run {
@@ -61,6 +63,8 @@ impl From<LoadedRun> for Run {
                 space: loaded.space_id,
             },
             is_reported: loaded.is_reported,
+            has_errors: loaded.has_errors,
+            charges_over_limits: loaded.charges_over_limits,
             error: code
                 .zip(loaded.error_message)
                 .map(|(code, message)| run::Error { code, message }),

@@ -118,6 +118,8 @@ async fn runs(tx: &mut PgConnection, fold: &Fold<'_>) -> Result<(), sqlx::Error>
         .bind(each(&states, |run| {
             Some(text(&run.error.as_ref()?.message))
         }))
+        .bind(each(&states, |run| run.has_errors))
+        .bind(each(&states, |run| run.charges_over_limits))
         .execute(tx)
         .await?;
     Ok(())
@@ -140,6 +142,8 @@ fn is_other(run: &Change<Run>) -> bool {
         (
             run.origin.clone(),
             run.is_reported,
+            run.has_errors,
+            run.charges_over_limits,
             started,
             state.phase,
             ended,

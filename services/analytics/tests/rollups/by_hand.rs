@@ -23,6 +23,7 @@ struct Run {
     end: Option<(i64, Outcome)>,
     waits: Option<bool>,
     asked_by: Option<u8>,
+    had_errors: bool,
 }
 
 impl Run {
@@ -55,6 +56,7 @@ struct Call {
 }
 
 /// The rollups that these events, in this order, come to.
+#[expect(clippy::too_many_lines, reason = "a table of all that can happen")]
 pub(crate) fn count(events: &[Event]) -> BTreeMap<Row, Sum> {
     let heard = heard(events);
     let (mut runs, mut calls) = (HashMap::<u8, Run>::new(), HashMap::<(u8, u8), Call>::new());
@@ -77,11 +79,16 @@ pub(crate) fn count(events: &[Event]) -> BTreeMap<Row, Sum> {
                     run.waits = Some(waits);
                 }
             }
-            What::End { run, outcome, .. } => {
-                runs.entry(run)
-                    .or_default()
-                    .end
-                    .get_or_insert((event.at, outcome));
+            What::End {
+                run,
+                outcome,
+                counter,
+            } => {
+                let run = runs.entry(run).or_default();
+                if run.end.is_none() {
+                    run.end = Some((event.at, outcome));
+                    run.had_errors |= counter > 0;
+                }
             }
             What::CallStart { run, call, tool } => {
                 calls
@@ -91,11 +98,11 @@ pub(crate) fn count(events: &[Event]) -> BTreeMap<Row, Sum> {
                     .get_or_insert((event.at, tool));
             }
             What::CallEnd { run, call, status } => {
-                calls
-                    .entry((run, call))
-                    .or_default()
-                    .end
-                    .get_or_insert((event.at, status));
+                let call = calls.entry((run, call)).or_default();
+                if call.end.is_none() {
+                    call.end = Some((event.at, status));
+                    runs.entry(run).or_default().had_errors |= status == WorkStatus::Failed;
+                }
             }
             What::Decided {
                 run,
@@ -142,7 +149,8 @@ pub(crate) fn count(events: &[Event]) -> BTreeMap<Row, Sum> {
 
 fn count_run(book: &mut Book, run: &Run) {
     let started = run.start.map(|(at, ..)| at);
-    let Some(at) = started.or(run.end.map(|(at, _)| at)) else {
+    let ended = run.end.map(|(at, _)| at);
+    let Some(at) = started.or(ended) else {
         return;
     };
     let status = match (run.end, run.waits) {
@@ -154,8 +162,12 @@ fn count_run(book: &mut Book, run: &Run) {
         .end
         .is_some_and(|(_, outcome)| outcome == Outcome::Failed);
     let error = if failed { "BROKEN" } else { "" };
-    let row = Row::new("run", run.origin()).status(&status).error(error);
-    book.add(at, row, 0, lasting(started, run.end.map(|(at, _)| at)));
+    let kind = if run.had_errors { "with_errors" } else { "" };
+    let row = Row::new("run", run.origin())
+        .status(&status)
+        .kind(kind)
+        .error(error);
+    book.add(at, row, 0, lasting(started, ended));
 }
 
 fn count_call(book: &mut Book, origin: &[String; 4], call: &Call) {
@@ -216,7 +228,7 @@ fn count_others(book: &mut Book, heard: &[&Event], runs: &HashMap<u8, Run>) {
     for event in heard {
         match event.what {
             What::End { run, counter, .. } if ended.insert(run) => {
-                let row = Row::new("counter", origin(Some(run))).kind("pages");
+                let row = Row::new("counter", origin(Some(run))).kind("errors");
                 book.add(event.at, row, counter.into(), None);
             }
             What::Usage {

@@ -117,6 +117,7 @@ pub(crate) fn events() -> impl Strategy<Value = Vec<Event>> {
     )
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of all that can happen")]
 fn what() -> impl Strategy<Value = What> {
     let (run, call, few) = (0..3_u8, 0..3_u8, 0..2_u8);
     let some = |range: std::ops::Range<u8>| proptest::option::of(range);
@@ -279,6 +280,7 @@ impl Event {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table of all that can happen")]
     fn told(&self) -> Told {
         let run = |number: u8| name("r", number);
         match &self.what {
@@ -327,7 +329,7 @@ impl Event {
                     message: "it broke".into(),
                 }),
                 result: None,
-                counters: BTreeMap::from([("pages".parse().unwrap(), *counter)]),
+                counters: BTreeMap::from([("errors".parse().unwrap(), *counter)]),
             }))),
             What::CallStart {
                 run: number,
@@ -401,6 +403,7 @@ impl Event {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table of all that can happen")]
     fn decision(&self) -> Told {
         let approval = ApprovalId::new(Uuid::from_u128(9));
         let of = |run: u8, decision: Decision| {
@@ -428,7 +431,7 @@ impl Event {
                         verdict: *verdict,
                         reason: "POLICY".into(),
                         message: String::new(),
-                        matches: covered.then(|| matched()).into_iter().collect(),
+                        matches: covered.then(matched).into_iter().collect(),
                         arguments_digest: [0; 32],
                         held: held.then(|| (approval, terms())),
                         opens_run: false,

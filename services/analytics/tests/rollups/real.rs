@@ -9,6 +9,7 @@ use runledger_domain::log::{Family, Kind, Partition, Position, Stream};
 use runledger_domain::run::{
     self, Ended, Limits, Outcome, Started, ToolCallEnded, ToolCallStarted, Trigger, WorkStatus,
 };
+use runledger_domain::scope::Scope;
 use runledger_projection::{Applied, Kept, Projection as _};
 use runledger_proto::encode;
 use runledger_testkit::Database;
@@ -88,11 +89,8 @@ fn facts(recorded: &Value) -> Vec<Fact> {
     facts.into_iter().map(Fact::Run).collect()
 }
 
-#[tokio::test]
-async fn the_real_runs_are_counted_exactly() {
-    let database = Database::fresh().await;
-    let pool = database.pool("runledger_analytics_writer", "analytics");
-    let scope = scope(1);
+/// All of them in one partition, a second apart.
+fn records(scope: Scope) -> Vec<Applied> {
     let mut records: Vec<Applied> = Vec::new();
     for line in RUNS.lines() {
         for fact in facts(&serde_json::from_str(line).unwrap()) {
@@ -120,6 +118,15 @@ async fn the_real_runs_are_counted_exactly() {
             ));
         }
     }
+    records
+}
+
+#[tokio::test]
+async fn the_real_runs_are_counted_exactly() {
+    let database = Database::fresh().await;
+    let pool = database.pool("runledger_analytics_writer", "analytics");
+    let scope = scope(1);
+    let records = records(scope);
     for batch in records.chunks(97) {
         let mut tx = pool.begin().await.unwrap();
         let batch: Vec<&Applied> = batch.iter().collect();

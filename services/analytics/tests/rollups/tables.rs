@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use runledger_domain::scope::Scope;
-use sqlx::PgPool;
+use sqlx::{FromRow, PgPool};
 
 /// What a rollup is of. The origin is agent, version, model, space.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,39 +56,27 @@ pub(crate) struct Sum {
     pub(crate) timed: i64,
 }
 
-/// All rollups of a scope.
-pub(crate) async fn rollups(pool: &PgPool, scope: Scope) -> BTreeMap<Row, Sum> {
-    type Keys = (String, i64, String, Vec<String>, Vec<String>);
-    let rows: Vec<(Keys, i64, String, String, i64)> = {
-        let rows: Vec<(String, i64, String, Vec<String>, Vec<String>, i64, String, String, i64)> = sqlx::query_as(
-            "SELECT grain, extract(epoch FROM at)::bigint, subject, ARRAY[agent_id, agent_version, model, space_id],
-                    ARRAY[tool, status, verdict, kind, error], count, quantity::text, duration::text,
-                    coalesce((SELECT sum(durations[i][2]) FROM generate_subscripts(durations, 1) i), 0)::bigint
-               FROM rollups WHERE tenant_id = $1 AND mode = $2",
-        )
-        .bind(scope.tenant.as_uuid())
-        .bind(scope.mode.as_str())
-        .fetch_all(pool)
-        .await
-        .unwrap();
-        rows.into_iter()
-            .map(|(a, b, c, d, e, f, g, h, i)| ((a, b, c, d, e), f, g, h, i))
-            .collect()
-    };
-    let row = |((grain, at, subject, origin, others), count, quantity, micros, timed): (
-        Keys,
-        i64,
-        String,
-        String,
-        i64,
-    )| {
-        let [tool, status, verdict, kind, error] = others.try_into().unwrap();
-        let origin = origin.try_into().unwrap();
+#[derive(FromRow)]
+struct Stored {
+    grain: String,
+    at: i64,
+    subject: String,
+    origin: Vec<String>,
+    others: Vec<String>,
+    count: i64,
+    quantity: String,
+    micros: String,
+    timed: i64,
+}
+
+impl From<Stored> for (Row, Sum) {
+    fn from(stored: Stored) -> Self {
+        let [tool, status, verdict, kind, error] = stored.others.try_into().unwrap();
         let row = Row {
-            grain,
-            at,
-            subject,
-            origin,
+            grain: stored.grain,
+            at: stored.at,
+            subject: stored.subject,
+            origin: stored.origin.try_into().unwrap(),
             tool,
             status,
             verdict,
@@ -96,12 +84,30 @@ pub(crate) async fn rollups(pool: &PgPool, scope: Scope) -> BTreeMap<Row, Sum> {
             error,
         };
         let sum = Sum {
-            count,
-            quantity: quantity.parse().unwrap(),
-            micros: micros.parse().unwrap(),
-            timed,
+            count: stored.count,
+            quantity: stored.quantity.parse().unwrap(),
+            micros: stored.micros.parse().unwrap(),
+            timed: stored.timed,
         };
         (row, sum)
-    };
-    rows.into_iter().map(row).collect()
+    }
+}
+
+/// All rollups of a scope.
+pub(crate) async fn rollups(pool: &PgPool, scope: Scope) -> BTreeMap<Row, Sum> {
+    let rows: Vec<Stored> = sqlx::query_as(
+        "SELECT grain, extract(epoch FROM at)::bigint AS at, subject,
+                ARRAY[agent_id, agent_version, model, space_id] AS origin,
+                ARRAY[tool, status, verdict, kind, error] AS others,
+                count, quantity::text AS quantity, duration::text AS micros,
+                coalesce((SELECT sum(durations[i][2]) FROM generate_subscripts(durations, 1) i), 0)::bigint AS timed
+           FROM rollups
+          WHERE tenant_id = $1 AND mode = $2",
+    )
+    .bind(scope.tenant.as_uuid())
+    .bind(scope.mode.as_str())
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    rows.into_iter().map(Into::into).collect()
 }

@@ -46,6 +46,9 @@ pub(crate) struct Server {
     /// Address of the billing api
     #[arg(long, env = "RUNLEDGER_BILLING_URL", value_name = "URL")]
     pub(crate) billing_url: Option<String>,
+    /// Address of the analytics api
+    #[arg(long, env = "RUNLEDGER_ANALYTICS_URL", value_name = "URL")]
+    pub(crate) analytics_url: Option<String>,
     /// PEM certificates that an https server's must descend from
     #[arg(long, env = "RUNLEDGER_CA_FILE", value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
@@ -346,6 +349,8 @@ pub(crate) enum Model {
     Billing,
     /// What the forwarder of usage has to know
     Usage,
+    /// What is counted
+    Analytics,
 }
 
 impl fmt::Display for Model {
@@ -356,6 +361,7 @@ impl fmt::Display for Model {
             Self::Audit => "audit",
             Self::Billing => "billing",
             Self::Usage => "usage",
+            Self::Analytics => "analytics",
         })
     }
 }
