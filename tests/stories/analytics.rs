@@ -201,8 +201,9 @@ async fn assert_read_your_writes(installation: &Installation, tenant: &Tenant) {
     }
 }
 
-/// A call that is held and approved, one that is blocked, and one that nobody had a policy for.
-async fn assert_governed(installation: &Installation, tenant: &Tenant) {
+/// A call that is held and approved, one that is blocked, and one that nobody had a policy for; the token
+/// of the last of them.
+async fn govern(installation: &Installation, tenant: &Tenant) -> String {
     let mut admin = Desk::role(installation, tenant, Role::Admin);
     let held = admin
         .create("pay", on_tool("pay", policy::Action::RequireApproval))
@@ -230,6 +231,11 @@ async fn assert_governed(installation: &Installation, tenant: &Tenant) {
                 .expect("a vote");
         }
     }
+    last
+}
+
+async fn assert_governed(installation: &Installation, tenant: &Tenant) {
+    let last = govern(installation, tenant).await;
     let viewer = analytics(installation, tenant.key(Role::Viewer));
     let request = wire::GetFunnelRequest {
         range: years(),
@@ -279,7 +285,11 @@ async fn assert_governed(installation: &Installation, tenant: &Tenant) {
         run: Some(wire::diagnose_run_request::Run::RunId("nobody's".into())),
         ..wire::DiagnoseRunRequest::default()
     };
-    let refused = viewer.clone().diagnose_run(request).await.unwrap_err();
+    let refused = viewer
+        .clone()
+        .diagnose_run(request)
+        .await
+        .expect_err("no such run");
     assert_eq!(
         (refused.code(), reason(&refused).as_deref()),
         (Code::NotFound, Some("RUN_NOT_FOUND"))

@@ -193,157 +193,105 @@ fn refusal(refused: &Status) -> (Code, Vec<String>) {
     (refused.code(), reasons)
 }
 
-pub(super) async fn that_are_none_are_refused(viewer: &Analytics) {
-    let runs = || question(wire::Subject::Run, &[]);
-    let range = |from, to| {
-        Some(wire::Range {
+/// What it is, the question, how many groups of it, and the field at fault.
+type Case = (&'static str, wire::Question, u32, &'static str);
+
+fn runs(change: impl FnOnce(&mut wire::Question)) -> wire::Question {
+    let mut runs = question(wire::Subject::Run, &[]);
+    change(&mut runs);
+    runs
+}
+
+fn between(from: i64, to: i64) -> wire::Question {
+    runs(|runs| {
+        runs.range = Some(wire::Range {
             from: at(from),
             to: at(to),
-        })
-    };
-    let filter = |values: Vec<String>| wire::Filter {
+        });
+    })
+}
+
+fn by(group_by: &[i32]) -> wire::Question {
+    runs(|runs| runs.group_by = group_by.to_vec())
+}
+
+fn of_tools(tools: usize) -> wire::Filter {
+    wire::Filter {
         dimension: wire::Dimension::Tool.into(),
-        values,
-    };
-    let cases: Vec<(&str, wire::Question, u32, &str)> = vec![
+        values: vec!["pay".into(); tools],
+    }
+}
+
+fn only(filters: &[wire::Filter]) -> wire::Question {
+    runs(|runs| runs.filters = filters.to_vec())
+}
+
+fn cases() -> Vec<Case> {
+    let every_minute = runs(|runs| runs.granularity = 1);
+    let mut every_day = by(&[1]);
+    every_day.granularity = 3;
+    let mars = runs(|runs| runs.time_zone = "Mars/Olympus".into());
+    vec![
         (
             "no subject",
-            wire::Question {
-                subject: 0,
-                ..runs()
-            },
+            runs(|one| one.subject = 0),
             0,
             "question.subject",
         ),
         (
-            "an unknown subject",
-            wire::Question {
-                subject: 99,
-                ..runs()
-            },
+            "an unknown one",
+            runs(|one| one.subject = 9),
             0,
             "question.subject",
         ),
         (
             "no range",
-            wire::Question {
-                range: None,
-                ..runs()
-            },
+            runs(|one| one.range = None),
             0,
             "question.range",
         ),
-        (
-            "upside down",
-            wire::Question {
-                range: range(60, 0),
-                ..runs()
-            },
-            0,
-            "question.range.to",
-        ),
-        (
-            "of nothing",
-            wire::Question {
-                range: range(60, 60),
-                ..runs()
-            },
-            0,
-            "question.range.to",
-        ),
+        ("upside down", between(60, 0), 0, "question.range.to"),
+        ("of nothing", between(60, 60), 0, "question.range.to"),
         (
             "a thousand years",
-            wire::Question {
-                range: range(0, 31_556_952_000),
-                ..runs()
-            },
+            between(0, 31_556_952_000),
             0,
             "question.range.to",
         ),
-        (
-            "an unknown dimension",
-            wire::Question {
-                group_by: vec![77],
-                ..runs()
-            },
-            0,
-            "question.group_by",
-        ),
-        (
-            "a dimension twice",
-            wire::Question {
-                group_by: vec![1, 1],
-                ..runs()
-            },
-            0,
-            "question.group_by",
-        ),
+        ("an unknown dimension", by(&[77]), 0, "question.group_by"),
+        ("a dimension twice", by(&[1, 1]), 0, "question.group_by"),
         (
             "five dimensions",
-            wire::Question {
-                group_by: vec![1, 2, 3, 4, 5],
-                ..runs()
-            },
+            by(&[1, 2, 3, 4, 5]),
             0,
             "question.group_by",
         ),
         (
-            "a filter of nothing",
-            wire::Question {
-                filters: vec![filter(vec![])],
-                ..runs()
-            },
+            "of no value",
+            only(&[of_tools(0)]),
+            0,
+            "question.filters[0].values",
+        ),
+        (
+            "many values",
+            only(&[of_tools(101)]),
             0,
             "question.filters[0].values",
         ),
         (
             "a filter twice",
-            wire::Question {
-                filters: vec![filter(vec!["a".into()]); 2],
-                ..runs()
-            },
+            only(&[of_tools(1), of_tools(1)]),
             0,
             "question.filters",
         ),
-        (
-            "many values",
-            wire::Question {
-                filters: vec![filter(vec!["a".into(); 101])],
-                ..runs()
-            },
-            0,
-            "question.filters[0].values",
-        ),
-        (
-            "a zone that is none",
-            wire::Question {
-                time_zone: "Mars/Olympus".into(),
-                ..runs()
-            },
-            0,
-            "question.time_zone",
-        ),
-        (
-            "minutes of years",
-            wire::Question {
-                granularity: 1,
-                ..runs()
-            },
-            0,
-            "question.granularity",
-        ),
-        (
-            "days of many groups",
-            wire::Question {
-                granularity: 3,
-                group_by: vec![1],
-                ..runs()
-            },
-            1_000,
-            "limit",
-        ),
-    ];
-    for (name, question, limit, field) in cases {
+        ("a zone of nobody", mars, 0, "question.time_zone"),
+        ("minutes of years", every_minute, 0, "question.granularity"),
+        ("days of many groups", every_day, 1_000, "limit"),
+    ]
+}
+
+pub(super) async fn that_are_none_are_refused(viewer: &Analytics) {
+    for (name, question, limit, field) in cases() {
         let request = wire::QueryRequest {
             question: Some(question),
             limit,
@@ -352,36 +300,33 @@ pub(super) async fn that_are_none_are_refused(viewer: &Analytics) {
         let refused = viewer.clone().query(request).await.expect_err(name);
         let (code, reasons) = refusal(&refused);
         assert_eq!(code, Code::InvalidArgument, "{name}: {refused:?}");
+        let field = format!("{field} ");
         assert!(
-            reasons
-                .iter()
-                .any(|one| one.starts_with(&format!("{field} "))),
+            reasons.iter().any(|one| one.starts_with(&field)),
             "{name}: {reasons:?}"
         );
     }
     let request = wire::CompareRequest {
-        question: Some(wire::Question {
-            granularity: 3,
-            ..runs()
-        }),
+        question: Some(runs(|runs| runs.granularity = 3)),
         ..wire::CompareRequest::default()
     };
-    let refused = viewer.clone().compare(request).await.unwrap_err();
+    let refused = viewer.clone().compare(request).await.expect_err("days");
     assert_eq!(refused.code(), Code::InvalidArgument);
     let request = wire::GetRunSummaryRequest {
         range: years(),
-        filters: vec![filter(vec!["pay".into()])],
+        filters: vec![of_tools(1)],
         ..wire::GetRunSummaryRequest::default()
     };
-    let refused = viewer.clone().get_run_summary(request).await.unwrap_err();
+    let refused = viewer
+        .clone()
+        .get_run_summary(request)
+        .await
+        .expect_err("runs of a tool");
     assert!(
         refusal(&refused).1[0].starts_with("filters "),
         "{refused:?}"
     );
-    let refused = viewer
-        .clone()
-        .diagnose_run(wire::DiagnoseRunRequest::default())
-        .await
-        .unwrap_err();
+    let none = wire::DiagnoseRunRequest::default();
+    let refused = viewer.clone().diagnose_run(none).await.expect_err("no run");
     assert_eq!(refused.code(), Code::InvalidArgument);
 }

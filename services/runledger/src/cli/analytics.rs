@@ -14,7 +14,7 @@ pub(crate) enum Analytics {
     /// Role: answer questions over what was counted
     Api(Role),
     #[command(flatten)]
-    Ask(AnalyticsAsk),
+    Ask(Box<AnalyticsAsk>),
 }
 
 #[derive(Debug, Subcommand)]
