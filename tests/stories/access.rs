@@ -25,6 +25,7 @@ async fn every_rpc_is_closed_to_those_it_does_not_name() {
     installation.govern(1, 1).await;
     installation.audit().await;
     installation.bill(0, 0).await;
+    installation.analytics().await;
     let tenant = Tenant::create(&installation, "story").await;
     let disabled = Tenant::create(&installation, "disabled").await;
     let others = close(&installation, &tenant, &disabled).await;

@@ -54,6 +54,7 @@ impl Rpc {
             Some("RunsService") => Kind::Api,
             Some("ApprovalService" | "PolicyService" | "SimulationService") => Kind::Approvals,
             Some("AuditService") => Kind::Audit,
+            Some("AnalyticsService") => Kind::Analytics,
             Some("BillingService" | "PriceService") => Kind::Billing,
             Some("DeadLetterService") => Kind::Ingest,
             Some(name) if name.ends_with("IngestService") => Kind::Ingest,

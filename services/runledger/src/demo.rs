@@ -25,6 +25,7 @@ use crate::{cli, dev, seed};
 
 mod billed;
 mod governed;
+mod page;
 
 /// Our own warnings, and what is waited for; those of the Kafka client would only alarm.
 const LOG_FILTER: &str = "warn,runledger::migrate=info,rdkafka=off,librdkafka=off";
@@ -67,6 +68,7 @@ async fn running(path: &Path) -> anyhow::Result<Option<Credentials>> {
         &endpoints.runs,
         &endpoints.approvals,
         &endpoints.billing,
+        &endpoints.analytics,
     ] {
         if !house::serves(url).await {
             return Ok(None);
@@ -79,7 +81,7 @@ async fn running(path: &Path) -> anyhow::Result<Option<Credentials>> {
 async fn in_own_house(args: &cli::Demo, path: PathBuf) -> anyhow::Result<()> {
     let configs = Configs::load()?;
     let _telemetry = configs.log(Some(LOG_FILTER))?;
-    say::line("Starting ingest, directory, runs, approvals and billing in this process.")?;
+    say::line("Starting every role in this process.")?;
     let (supervisor, addresses) = house::start(&configs).await?;
     let stopper = supervisor.stopper();
     let mut running = pin!(supervisor.run());
@@ -150,7 +152,14 @@ async fn tour(remote: &Remote, file: &Path) -> anyhow::Result<()> {
     let outcome = Box::pin(governed::replay(remote, file, &imported.label)).await?;
     let took = began.elapsed();
     governed::show(remote, &outcome, took).await?;
-    Box::pin(billed::tour(remote, file, priced_from)).await
+    let billed = Box::pin(billed::tour(remote, file, priced_from)).await?;
+    let parts = page::Parts {
+        recorded: page::range(&all),
+        imported: imported.token,
+        governed: outcome.token,
+        billed,
+    };
+    Box::pin(page::show(remote, &parts)).await
 }
 
 /// The runs of the import, newest first.
@@ -290,6 +299,9 @@ fn next(credentials: &Credentials, up: bool) -> anyhow::Result<()> {
     }
     governed::next(&program)?;
     billed::next(&program)?;
+    say::line(format_args!(
+        "  {program} analytics summary --from 2024-09-01 --to 2025-01-01 --failed"
+    ))?;
     say::line(format_args!(
         "  grpcurl -plaintext -H 'authorization: Bearer {key}' -d '{{\"run_id\":\"airline-0-0\"}}' {runs} \
          runledger.run.v1.RunsService/GetRun"

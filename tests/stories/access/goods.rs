@@ -22,6 +22,7 @@ use runledger_tests::{Clients, Installation, Tenant, facts, patiently};
 
 use super::key_id;
 use billed::Billed;
+use counted::Counted;
 use governed::Governed;
 
 macro_rules! ask {
@@ -31,6 +32,7 @@ macro_rules! ask {
 }
 
 mod billed;
+mod counted;
 mod governed;
 
 /// A request: the rpc's path and the message.
@@ -53,6 +55,7 @@ pub(super) struct Goods {
     position: Option<common::Position>,
     governed: Option<Governed>,
     billed: Option<Billed>,
+    counted: Option<Counted>,
 }
 
 impl Goods {
@@ -79,6 +82,7 @@ impl Goods {
             position: None,
             governed: None,
             billed: None,
+            counted: None,
             marker,
         };
         let started = goods.started(rng);
@@ -106,18 +110,25 @@ impl Goods {
         self.billed = Some(billed);
     }
 
-    /// Every read of the services that decide that leads its owner to them.
+    /// Gives it a run that fails.
+    pub(super) async fn count(&mut self, clients: &Clients) {
+        self.counted = Some(Counted::report(clients, &self.marker).await);
+    }
+
+    /// Every read of the services that decide or count that leads its owner to them.
     pub(super) fn decided_reads(&self) -> Vec<Ask> {
         let governed = self.governed.iter().flat_map(Governed::reads);
         let billed = self.billed.iter().flat_map(Billed::reads);
-        governed.chain(billed).collect()
+        let counted = self.counted.iter().flat_map(Counted::reads);
+        governed.chain(billed).chain(counted).collect()
     }
 
     /// Every command of theirs that would touch them, or has their ids.
     pub(super) fn decided_commands(&self) -> Vec<Ask> {
         let governed = self.governed.iter().flat_map(Governed::commands);
         let billed = self.billed.iter().flat_map(Billed::commands);
-        governed.chain(billed).collect()
+        let counted = self.counted.iter().flat_map(Counted::commands);
+        governed.chain(billed).chain(counted).collect()
     }
 
     /// Texts that nobody else may be shown.

@@ -33,6 +33,7 @@ async fn no_scope_sees_or_changes_anothers_data() {
     installation.govern(1, 1).await;
     installation.audit().await;
     installation.bill(1, 1).await;
+    installation.analytics().await;
     let ours = Tenant::create(&installation, "ours").await;
     let theirs = Tenant::create(&installation, "theirs").await;
     let live = installation.clients(ours.key(Role::Agent));
@@ -59,6 +60,9 @@ async fn no_scope_sees_or_changes_anothers_data() {
     strange
         .bill(&installation, &theirs, theirs.key(Role::Agent), &other)
         .await;
+    in_live.count(&live).await;
+    in_sandbox.count(&sandbox).await;
+    strange.count(&other).await;
 
     let owners = [
         (ours.key(Role::Admin), &in_live),

@@ -30,7 +30,7 @@ use crate::runs::moment;
 use crate::say::{self, Columns, cell};
 
 const MAKER: &[u8] = b"runledger.demo.billed.v1";
-const ACCOUNT: &str = "demo";
+pub(super) const ACCOUNT: &str = "demo";
 const PREFIX: &str = "billed-";
 /// What the account is given.
 const GRANTED: Credits = Credits::from_micros(10_000_000);
@@ -85,8 +85,8 @@ pub(super) async fn publish(remote: &Remote) -> anyhow::Result<Timestamp> {
     moment(list.effective_at.as_ref()).context("the prices do not say when they take effect")
 }
 
-/// Waits for the prices, tells of the runs again, and shows what they cost.
-pub(super) async fn tour(remote: &Remote, file: &Path, from: Timestamp) -> anyhow::Result<()> {
+/// Waits for the prices, tells of the runs again, and shows what they cost. The token of what was told.
+pub(super) async fn tour(remote: &Remote, file: &Path, from: Timestamp) -> anyhow::Result<Token> {
     let left = from - SystemClock.now();
     if left > TimeDelta::zero() {
         say::line(format_args!(
@@ -99,7 +99,8 @@ pub(super) async fn tour(remote: &Remote, file: &Path, from: Timestamp) -> anyho
     let planned: Vec<Planned> = recorded.iter().map(|run| planned(run, from)).collect();
     let token = import::send(remote.ingest().await?, planned).await?;
     let mut billing = remote.billing(For::Reading).await?;
-    show(&mut billing, &token, from).await
+    show(&mut billing, &token, from).await?;
+    Ok(token)
 }
 
 async fn grant(remote: &Remote) -> anyhow::Result<()> {

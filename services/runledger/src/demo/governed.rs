@@ -50,7 +50,7 @@ pub(super) struct Outcome {
     /// All of it was there before.
     unchanged: bool,
     /// Covers everything that was asked.
-    token: Token,
+    pub(super) token: Token,
 }
 
 /// A call and what was decided about it.
