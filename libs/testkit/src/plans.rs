@@ -1,6 +1,6 @@
 //! How the server would run a statement.
 
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, Row as _};
 
 /// The plan, line by line. `prepared`: what follows the name in `PREPARE`; `values`: one a parameter.
 pub async fn plan(connection: &mut PgConnection, prepared: &str, values: &str) -> String {
@@ -41,4 +41,30 @@ pub async fn assert_by_key(connection: &mut PgConnection, sql: &str) {
         !indexes.is_empty() && indexes.iter().all(is_key),
         "{sql}\n{plan}"
     );
+}
+
+/// That outcomes are asked for without a look at the whole table of commands, even where that is known
+/// to be empty. `schema`: whose.
+pub async fn assert_outcomes_by_key(pool: &PgPool, schema: &str) {
+    let mut transaction = pool.begin().await.expect("a transaction");
+    transaction
+        .execute(AssertSqlSafe(format!("ANALYZE {schema}.commands")))
+        .await
+        .expect("counted");
+    let asked = format!(
+        "SELECT count(*) FROM {schema}.outcomes(ARRAY[gen_random_uuid()], '{{live}}', '{{s}}', ARRAY[gen_random_uuid()])"
+    );
+    transaction
+        .execute(AssertSqlSafe(asked))
+        .await
+        .expect("no outcome");
+    let (scans, lookups): (i64, i64) = sqlx::query_as(
+        "SELECT pg_stat_get_xact_numscans(to_regclass($1)), pg_stat_get_xact_numscans(to_regclass($2))",
+    )
+    .bind(format!("{schema}.commands"))
+    .bind(format!("{schema}.commands_pkey"))
+    .fetch_one(&mut *transaction)
+    .await
+    .expect("counted");
+    assert_eq!((scans, lookups), (0, 1), "{schema}");
 }

@@ -86,6 +86,12 @@ mod tests {
         connection.close().await.unwrap();
     }
 
+    #[tokio::test]
+    async fn outcomes_are_looked_up_by_their_keys() {
+        let database = Database::fresh().await;
+        plans::assert_outcomes_by_key(&database.admin(), "billing").await;
+    }
+
     fn is_own(name: &str) -> bool {
         ALL.iter().any(|(own, _)| *own == name)
     }
