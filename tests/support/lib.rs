@@ -18,6 +18,7 @@ mod process;
 mod proxy;
 mod rpc;
 mod seed;
+mod signal;
 
 pub use clients::{Clients, Tenant};
 pub use installation::{Installation, Kind};

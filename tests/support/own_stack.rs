@@ -168,14 +168,7 @@ impl OwnStack {
 
     /// Sends a signal by name, for example `STOP`.
     pub async fn signal(&self, component: Component, signal: &str) {
-        let sent = Command::new("kill")
-            .args([format!("-{signal}"), self.pid(component)])
-            .status()
-            .await;
-        assert!(
-            sent.is_ok_and(|status| status.success()),
-            "cannot signal {component:?}"
-        );
+        crate::signal::send(&self.pid(component), signal).await;
     }
 
     async fn run(&self, command: &str) {

@@ -74,16 +74,7 @@ impl Process {
     /// Sends a signal by name, for example `STOP`.
     pub async fn signal(&self, signal: &str) {
         let id = self.child.id().expect("a living process");
-        let sent = Command::new("kill")
-            .arg(format!("-{signal}"))
-            .arg(id.to_string())
-            .status()
-            .await;
-        assert!(
-            sent.is_ok_and(|status| status.success()),
-            "cannot signal {}",
-            self.name
-        );
+        crate::signal::send(&id.to_string(), signal).await;
     }
 
     /// Waits for it to end by itself; returns what it printed.
