@@ -13,6 +13,7 @@ mod dead_letters;
 mod exactly_once;
 mod read_your_writes;
 mod rebuild;
+mod replay;
 mod tail;
 mod trace;
 mod weather;

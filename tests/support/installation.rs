@@ -333,9 +333,11 @@ impl Installation {
 
     /// Runs a command of people with this key; whether it succeeded, and what it printed.
     pub async fn people(&self, number: u32, arguments: &[&str], key: &str) -> (bool, String) {
-        let mut environment = vec![("RUNLEDGER_KEY".to_owned(), key.to_owned())];
+        let mut environment = self.environment(user(Kind::Projector));
+        environment.push(("RUNLEDGER_KEY".to_owned(), key.to_owned()));
         for (variable, kind) in [
             ("RUNLEDGER_INGEST_URL", Kind::Ingest),
+            ("RUNLEDGER_DIRECTORY_URL", Kind::Directory),
             ("RUNLEDGER_RUNS_URL", Kind::Api),
         ] {
             environment.push((variable.to_owned(), self.url(kind, 0)));

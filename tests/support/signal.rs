@@ -23,9 +23,13 @@ pub(crate) async fn send(pid: &str, signal: &str) {
 }
 
 fn stands_still(pid: &str) -> Result<(), String> {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| error.to_string())?;
+    let threads =
+        std::fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| error.to_string())?;
     for thread in threads {
-        let stat = thread.map_err(|error| error.to_string())?.path().join("stat");
+        let stat = thread
+            .map_err(|error| error.to_string())?
+            .path()
+            .join("stat");
         let stat = std::fs::read_to_string(stat).map_err(|error| error.to_string())?;
         // Behind the name, which is in brackets and may hold anything.
         let state = stat.rsplit(") ").next().unwrap_or_default();

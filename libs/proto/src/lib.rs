@@ -30,6 +30,6 @@ macro_rules! packages {
 }
 
 packages!(
-    analytics, approval, audit, billing, common, directory, log, message, policy, price, run,
-    schedule
+    analytics, approval, audit, billing, common, directory, log, message, policy, price, recording,
+    run, schedule
 );

@@ -12,6 +12,7 @@ mod credits;
 mod dead_letters;
 mod people;
 mod policies;
+mod replay;
 
 pub(crate) use analytics::{
     Analytics, AnalyticsAsk, AnalyticsDiagnose, AnalyticsQuery, AnalyticsRange, AnalyticsSummary,
@@ -37,6 +38,7 @@ pub(crate) use policies::{
     NewPolicy, Policies, PolicyChange, PolicyCreate, PolicyList, PolicyShow, PolicySimulate,
     PolicyUpdate,
 };
+pub(crate) use replay::{Record, Replay, Times};
 
 /// The ledger under an AI-agent platform.
 ///
@@ -90,6 +92,22 @@ pub(crate) enum Command {
     /// any machine. Recorded tool-call ids repeat inside runs and are left out: calls are numbered
     /// `call-1`, `call-2`, and so on.
     Import(Import),
+    /// Record the facts of a scope into a file, to be replayed elsewhere
+    ///
+    /// Reads the log itself, so it needs Kafka as the roles do. Facts that services report go into the
+    /// file in the order of their recording, packed, with a checksum over every block and all before
+    /// it. Commands and decisions stay out: where the facts are replayed, policies and prices decide anew.
+    /// Cut short, it goes on with --resume.
+    Record(Record),
+    /// Tell recorded facts again, in another scope or under new ids
+    ///
+    /// From a file that `runledger record` made, or from the log. Facts go in through the ingestion
+    /// services with the key of whoever is to have them, as fast as they are taken or as fast as
+    /// --speed says. In the end what arrived is read back from the log and compared: every fact once, as
+    /// it was told, in the order of its stream. Doing it again is safe: the same ids count once.
+    ///
+    /// A key of a live world is refused, unless --into-live and --tenant say that it is meant.
+    Replay(Box<Replay>),
     /// Look at runs; or run the roles of their read model
     #[command(subcommand)]
     Runs(Runs),

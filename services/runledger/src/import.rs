@@ -18,6 +18,7 @@ mod source;
 use plan::Plan;
 pub(crate) use plan::{Facts, LABEL, Planned};
 use progress::Progress;
+pub(crate) use send::Sender;
 pub(crate) use source::{Event, Run, ToolCall, Totals, read};
 
 /// What an import came to.

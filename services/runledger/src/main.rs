@@ -3,7 +3,8 @@
 //! For: starting each role from its configuration, all of them at once for a developer, and everything that
 //! people do with an installation from a terminal, over the same gRPC as anybody.
 //! Must never: reach around the services into their tables or topics, except where it says so (`migrate`,
-//! `directory bootstrap`, `lag`, `dead-letters`, `verify`, `audit verify`, `rebuild`, the figures of `load`).
+//! `directory bootstrap`, `lag`, `dead-letters`, `record`, `replay`, `verify`, `audit verify`, `rebuild`, the figures of
+//! `load`).
 
 mod admin;
 mod analytics;
@@ -24,6 +25,7 @@ mod migrate;
 mod policies;
 mod reading;
 mod remote;
+mod replay;
 mod roles;
 mod runs;
 mod say;
@@ -81,6 +83,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Dev => dev::run().await,
         Command::Demo(args) => demo::run(&args).await,
         Command::Import(args) => import::run(&args).await,
+        Command::Record(args) => replay::record(&args).await,
+        Command::Replay(args) => Box::pin(replay::replay(&args)).await,
         Command::Runs(Runs::List(args)) => runs::list(&args).await,
         Command::Runs(Runs::Show(args)) => runs::show(&args).await,
         Command::Runs(Runs::Tail(args)) => runs::tail(&args).await,

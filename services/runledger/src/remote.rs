@@ -19,6 +19,7 @@ use runledger_proto::price::v1::price_service_client::PriceServiceClient;
 use runledger_proto::run::v1::run_ingest_service_client::RunIngestServiceClient;
 use runledger_proto::run::v1::runs_service_client::RunsServiceClient;
 use runledger_proto::run::v1::tool_call_ingest_service_client::ToolCallIngestServiceClient;
+use runledger_proto::schedule::v1::schedule_ingest_service_client::ScheduleIngestServiceClient;
 use runledger_service::client::{self, Connection};
 use runledger_service::status;
 use secrecy::SecretString;
@@ -144,7 +145,8 @@ impl Remote {
         Ok(Ingest {
             runs: RunIngestServiceClient::new(connection.clone()),
             tool_calls: ToolCallIngestServiceClient::new(connection.clone()),
-            messages: MessageIngestServiceClient::new(connection),
+            messages: MessageIngestServiceClient::new(connection.clone()),
+            schedules: ScheduleIngestServiceClient::new(connection),
         })
     }
 
@@ -227,6 +229,7 @@ pub(crate) struct Ingest {
     pub(crate) runs: RunIngestServiceClient<Connection>,
     pub(crate) tool_calls: ToolCallIngestServiceClient<Connection>,
     pub(crate) messages: MessageIngestServiceClient<Connection>,
+    pub(crate) schedules: ScheduleIngestServiceClient<Connection>,
 }
 
 /// A refusal, as a person wants it: what happened, the reason, every field, the request id.

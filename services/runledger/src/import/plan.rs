@@ -15,6 +15,7 @@ use runledger_proto::run::v1::{
     FactError, RunEnded, RunFact, RunOutcome, RunStarted, ToolCallEnded, ToolCallFact,
     ToolCallStarted, Trigger, WorkStatus, run_fact, tool_call_ended, tool_call_fact,
 };
+use runledger_proto::schedule::v1::ScheduleFact;
 use uuid::Uuid;
 
 use super::source::{Event, Run, Speaker, ToolCall};
@@ -35,6 +36,7 @@ pub(crate) enum Facts {
     Runs(Vec<RunFact>),
     ToolCalls(Vec<ToolCallFact>),
     Messages(Vec<MessageFact>),
+    Schedules(Vec<ScheduleFact>),
 }
 
 /// What one run becomes: its facts in the order in which they happened, cut where the service changes.
@@ -49,6 +51,7 @@ impl Facts {
             Self::Runs(facts) => facts.len(),
             Self::ToolCalls(facts) => facts.len(),
             Self::Messages(facts) => facts.len(),
+            Self::Schedules(facts) => facts.len(),
         }
     }
 }
@@ -64,6 +67,7 @@ impl Planned {
             (Some(Facts::Runs(last)), Facts::Runs(next)) => last.extend(next),
             (Some(Facts::ToolCalls(last)), Facts::ToolCalls(next)) => last.extend(next),
             (Some(Facts::Messages(last)), Facts::Messages(next)) => last.extend(next),
+            (Some(Facts::Schedules(last)), Facts::Schedules(next)) => last.extend(next),
             (_, next) => self.segments.push(next),
         }
     }

@@ -5,6 +5,7 @@
 //! runs goes in steps, each begun when the one before is acknowledged: of every run the facts up to where its
 //! service changes. In the log, and in every timeline, they then lie in the order in which they happened.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -13,6 +14,7 @@ use runledger_proto::common::v1::AppendResult;
 use runledger_proto::common::v1::append_result::Outcome;
 use runledger_proto::message::v1::MessageIngestServiceAppendRequest;
 use runledger_proto::run::v1::{RunIngestServiceAppendRequest, ToolCallIngestServiceAppendRequest};
+use runledger_proto::schedule::v1::ScheduleIngestServiceAppendRequest;
 use runledger_service::status;
 use tokio::sync::Mutex;
 use tonic::{Code, Request, Status};
@@ -35,9 +37,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Faults that are spelled out.
 const FAULTS_SHOWN: usize = 10;
 
-struct Sender {
+/// Sends the facts of several runs at a time; clones share what is done.
+#[derive(Clone)]
+pub(crate) struct Sender {
     ingest: Ingest,
-    done: Mutex<(Option<Progress>, Token)>,
+    done: Arc<Mutex<(Option<Progress>, Token)>>,
 }
 
 /// Sends everything and answers with the token that covers it.
@@ -46,42 +50,66 @@ pub(super) async fn all(
     planned: Vec<Planned>,
     progress: Option<Progress>,
 ) -> anyhow::Result<Token> {
-    let sender = Sender {
-        ingest,
-        done: Mutex::new((progress, Token::default())),
-    };
+    let sender = Sender::new(ingest, progress);
     let mut planned = planned.into_iter().peekable();
     while planned.peek().is_some() {
         sender
             .group(planned.by_ref().take(GROUP_RUNS).collect())
             .await?;
     }
-    let (_, token) = sender.done.into_inner();
-    Ok(token)
+    Ok(sender.token().await)
 }
 
 impl Sender {
-    async fn group(&self, planned: Vec<Planned>) -> anyhow::Result<()> {
+    pub(crate) fn new(ingest: Ingest, progress: Option<Progress>) -> Self {
+        Self {
+            ingest,
+            done: Arc::new(Mutex::new((progress, Token::default()))),
+        }
+    }
+
+    /// The same over another connection.
+    pub(crate) fn over(&self, ingest: Ingest) -> Self {
+        Self {
+            ingest,
+            done: Arc::clone(&self.done),
+        }
+    }
+
+    /// Covers everything sent so far.
+    pub(crate) async fn token(&self) -> Token {
+        self.done.lock().await.1.clone()
+    }
+
+    /// Sends all facts of some streams, each stream's in its order.
+    ///
+    /// # Errors
+    /// When facts are refused, or what became of them stays unknown.
+    pub(crate) async fn group(&self, planned: Vec<Planned>) -> anyhow::Result<()> {
         let mut left: Vec<_> = planned
             .into_iter()
             .map(|one| one.segments.into_iter())
             .collect();
         loop {
-            let (mut runs, mut calls, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut runs, mut calls) = (Vec::new(), Vec::new());
+            let (mut messages, mut schedules) = (Vec::new(), Vec::new());
             for segment in left.iter_mut().filter_map(Iterator::next) {
                 match segment {
                     Facts::Runs(facts) => runs.extend(facts),
                     Facts::ToolCalls(facts) => calls.extend(facts),
                     Facts::Messages(facts) => messages.extend(facts),
+                    Facts::Schedules(facts) => schedules.extend(facts),
                 }
             }
-            if runs.is_empty() && calls.is_empty() && messages.is_empty() {
+            let is_over = runs.is_empty() && calls.is_empty();
+            if is_over && messages.is_empty() && schedules.is_empty() {
                 return Ok(());
             }
             tokio::try_join!(
                 self.step(runs, Facts::Runs),
                 self.step(calls, Facts::ToolCalls),
-                self.step(messages, Facts::Messages)
+                self.step(messages, Facts::Messages),
+                self.step(schedules, Facts::Schedules)
             )?;
         }
     }
@@ -100,7 +128,7 @@ impl Sender {
             }
             done.1
                 .merge(&token)
-                .context("the log was made anew in the middle of the import")?;
+                .context("the log was made anew in the middle")?;
         }
         Ok(())
     }
@@ -109,7 +137,9 @@ impl Sender {
     async fn send(&self, facts: Facts) -> anyhow::Result<Token> {
         let mut pause = PAUSE_MIN;
         let mut trouble = String::new();
-        for _ in 0..ATTEMPTS {
+        let mut attempts = 0;
+        while attempts < ATTEMPTS {
+            attempts += 1;
             match self.call(facts.clone()).await {
                 Ok((results, token)) => {
                     refuse(&results)?;
@@ -121,6 +151,13 @@ impl Sender {
                     }
                     "what became of some facts is unknown".clone_into(&mut trouble);
                 }
+                // As slow as the tenant may be: it goes on, and nobody has to be told.
+                Err(refused) if status::reason(&refused).as_deref() == Some("RATE_LIMITED") => {
+                    attempts -= 1;
+                    let pause = status::retry_after(&refused).unwrap_or(PAUSE_MIN);
+                    tokio::time::sleep(pause.min(PAUSE_MAX)).await;
+                    continue;
+                }
                 Err(refused) if worth_again(&refused) => {
                     pause = status::retry_after(&refused).unwrap_or(pause);
                     trouble = Refusal::from(refused).to_string();
@@ -130,7 +167,7 @@ impl Sender {
             tokio::time::sleep(pause.min(PAUSE_MAX)).await;
             pause *= 2;
         }
-        bail!("given up after {ATTEMPTS} attempts; import again, that is always safe: {trouble}")
+        bail!("given up after {ATTEMPTS} attempts; do it again, that is always safe: {trouble}")
     }
 
     async fn call(&self, facts: Facts) -> Result<(Vec<AppendResult>, String), Status> {
@@ -149,6 +186,11 @@ impl Sender {
             Facts::Messages(facts) => {
                 let request = MessageIngestServiceAppendRequest { facts };
                 let answer = ingest.messages.append(timed(request)).await?.into_inner();
+                Ok((answer.results, answer.token))
+            }
+            Facts::Schedules(facts) => {
+                let request = ScheduleIngestServiceAppendRequest { facts };
+                let answer = ingest.schedules.append(timed(request)).await?.into_inner();
                 Ok((answer.results, answer.token))
             }
         }

@@ -35,6 +35,7 @@ fn told(planned: &Planned) -> Vec<(String, (i64, i32))> {
             .iter()
             .map(|fact| (fact.id.clone(), at(&fact.occurred_at)))
             .collect::<Vec<_>>(),
+        Facts::Schedules(_) => panic!("recorded runs have no schedules"),
     };
     planned.segments.iter().flat_map(of).collect()
 }
