@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "service",
         ],
     ),
+    ("recording", &["proto"]),
     ("testkit", &["domain", "postgres"]),
     (
         "ingest",
@@ -111,6 +112,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "decider",
             "service",
             "role",
+            "recording",
             "ingest",
             "directory",
             "runs",
