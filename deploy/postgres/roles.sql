@@ -60,6 +60,14 @@ SELECT format('ALTER ROLE %I LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATERO
                ('runledger_analytics_reader')) AS wanted (name)
 \gexec
 
+-- Whom roles of dashboards belong to: it has their rights and signs in nowhere. They are made by
+-- `runledger dashboard-role create`.
+SELECT 'CREATE ROLE runledger_dashboard'
+ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'runledger_dashboard')
+\gexec
+ALTER ROLE runledger_dashboard NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION;
+
+COMMENT ON ROLE runledger_dashboard IS 'may read the views of the schema dashboard; its members see one scope each';
 COMMENT ON ROLE runledger_migrator    IS 'owns the database runledger and applies its migrations; used by `runledger migrate` alone';
 COMMENT ON ROLE runledger_directory   IS 'writes the schema directory: tenants, principals, keys, limits';
 COMMENT ON ROLE runledger_keys        IS 'may execute the key lookup function, which precedes the scope, and nothing else';
@@ -83,4 +91,4 @@ REVOKE ALL ON DATABASE runledger FROM PUBLIC;
 GRANT CONNECT ON DATABASE runledger
    TO runledger_directory, runledger_keys, runledger_runs_writer, runledger_runs_reader,
       runledger_approvals_writer, runledger_approvals_reader, runledger_audit_writer, runledger_audit_reader,
-      runledger_billing_writer, runledger_billing_reader, runledger_analytics_writer, runledger_analytics_reader;
+      runledger_billing_writer, runledger_billing_reader, runledger_analytics_writer, runledger_analytics_reader, runledger_dashboard;

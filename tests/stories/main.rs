@@ -9,6 +9,7 @@ mod audit;
 mod bad_input;
 mod bad_log;
 mod billing;
+mod dashboards;
 mod dead_letters;
 mod exactly_once;
 mod read_your_writes;

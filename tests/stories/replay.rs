@@ -49,17 +49,42 @@ async fn what_was_recorded_is_told_again_once_and_only_where_it_is_meant_to_go()
     );
     assert_eq!(runs(&installation, theirs.key(Role::Viewer)).await, 0);
 
+    is_told_again(&installation, &mut people, file, &theirs).await;
+
+    // Into live, said twice.
+    let live = [
+        "replay",
+        file,
+        "--into-live",
+        "--tenant",
+        &theirs.id,
+        "--json",
+    ];
+    let told = people.told(&live, theirs.key(Role::Agent)).await;
+    assert_eq!(told["told"].as_u64(), Some(FACTS));
+    has(&installation, theirs.key(Role::Viewer), 200).await;
+    has(&installation, ours.key(Role::Viewer), 200).await;
+    installation.assert_unharmed();
+}
+
+/// With its own ids, which count once however often they are told; then with new ones.
+async fn is_told_again(
+    installation: &Installation,
+    people: &mut People<'_>,
+    file: &str,
+    theirs: &Tenant,
+) {
     let sandbox = &theirs.sandbox_keys[&Role::Agent];
     let told = people.told(&["replay", file, "--json"], sandbox).await;
     assert_eq!(
         (told["told"].as_u64(), &told["arrived"]["hash"]),
         (Some(FACTS), &told["hash"])
     );
-    has(&installation, &theirs.sandbox_keys[&Role::Viewer], 200).await;
+    has(installation, &theirs.sandbox_keys[&Role::Viewer], 200).await;
     // Once more: the same facts, which count once.
     let again = people.told(&["replay", file, "--json"], sandbox).await;
     assert_eq!(again["hash"], told["hash"]);
-    has(&installation, &theirs.sandbox_keys[&Role::Viewer], 200).await;
+    has(installation, &theirs.sandbox_keys[&Role::Viewer], 200).await;
 
     // From the log itself, as if it happened now, a million times as fast: each fact stands there twice, and is told once.
     let from_log = [
@@ -79,15 +104,15 @@ async fn what_was_recorded_is_told_again_once_and_only_where_it_is_meant_to_go()
         (told["told"].as_u64(), told["copies"].as_u64()),
         (Some(FACTS), Some(FACTS))
     );
-    has(&installation, &theirs.sandbox_keys[&Role::Viewer], 400).await;
+    has(installation, &theirs.sandbox_keys[&Role::Viewer], 400).await;
     let moved = one(
-        &installation,
+        installation,
         &theirs.sandbox_keys[&Role::Viewer],
         "again-airline-0-0",
     )
     .await;
     let kept = one(
-        &installation,
+        installation,
         &theirs.sandbox_keys[&Role::Viewer],
         "airline-0-0",
     )
@@ -96,21 +121,6 @@ async fn what_was_recorded_is_told_again_once_and_only_where_it_is_meant_to_go()
     // As much later as it was told later.
     assert!(began(&moved) > began(&kept), "{moved:?} {kept:?}");
     assert_eq!(moved.totals, kept.totals);
-
-    // Into live, said twice.
-    let live = [
-        "replay",
-        file,
-        "--into-live",
-        "--tenant",
-        &theirs.id,
-        "--json",
-    ];
-    let told = people.told(&live, theirs.key(Role::Agent)).await;
-    assert_eq!(told["told"].as_u64(), Some(FACTS));
-    has(&installation, theirs.key(Role::Viewer), 200).await;
-    has(&installation, ours.key(Role::Viewer), 200).await;
-    installation.assert_unharmed();
 }
 
 /// However it was cut, going on makes the recording that never stopped.

@@ -335,6 +335,14 @@ impl Installation {
     pub async fn people(&self, number: u32, arguments: &[&str], key: &str) -> (bool, String) {
         let mut environment = self.environment(user(Kind::Projector));
         environment.push(("RUNLEDGER_KEY".to_owned(), key.to_owned()));
+        let database = self.database.config("runledger_admin");
+        environment.push((
+            "RUNLEDGER_ADMIN_POSTGRES".to_owned(),
+            format!(
+                "postgres://{}:runledger-dev@{}:{}/{}",
+                database.user, database.host, database.port, database.database
+            ),
+        ));
         for (variable, kind) in [
             ("RUNLEDGER_INGEST_URL", Kind::Ingest),
             ("RUNLEDGER_DIRECTORY_URL", Kind::Directory),

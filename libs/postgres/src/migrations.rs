@@ -28,7 +28,8 @@ pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
          'runledger_runs_reader', 'runledger_approvals_writer', 'runledger_approvals_reader',
          'runledger_audit_writer', 'runledger_audit_reader',
          'runledger_billing_writer', 'runledger_billing_reader',
-         'runledger_analytics_writer', 'runledger_analytics_reader']) AS wanted WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted)",
+         'runledger_analytics_writer', 'runledger_analytics_reader', 'runledger_dashboard']) AS wanted
+          WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted)",
     )
     .fetch_all(pool)
     .await

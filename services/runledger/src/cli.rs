@@ -9,6 +9,7 @@ mod analytics;
 mod approvals;
 mod audit;
 mod credits;
+mod dashboard_role;
 mod dead_letters;
 mod people;
 mod policies;
@@ -26,6 +27,7 @@ pub(crate) use credits::{
     CreditsAccount, CreditsBalance, CreditsCommand, CreditsGrant, CreditsHistory, CreditsQuote,
     CreditsRun, PricesCommand, PricesDiff, PricesList, PricesPublish, PricesShow,
 };
+pub(crate) use dashboard_role::DashboardRole;
 pub(crate) use dead_letters::{
     DeadLetters, DeadLettersCommand, DeadList, DeadRedrive, DeadShow, DeadSkip, WhichStreams,
 };
@@ -136,6 +138,12 @@ pub(crate) enum Command {
     Keys(Keys),
     /// Tenants: list, create
     Tenants(Tenants),
+    /// Roles of Postgres for dashboards, each of which sees one scope: create, list, drop
+    ///
+    /// They read the views of the schema `dashboard`, and nothing else; deploy/grafana has boards made of them.
+    /// Needs a superuser of Postgres.
+    #[command(subcommand)]
+    DashboardRole(DashboardRole),
     /// Stop all writes of a tenant, or of everybody; allow them again
     KillSwitch(KillSwitch),
     /// How far the read model is behind the log, partition by partition

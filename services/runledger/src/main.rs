@@ -3,8 +3,8 @@
 //! For: starting each role from its configuration, all of them at once for a developer, and everything that
 //! people do with an installation from a terminal, over the same gRPC as anybody.
 //! Must never: reach around the services into their tables or topics, except where it says so (`migrate`,
-//! `directory bootstrap`, `lag`, `dead-letters`, `record`, `replay`, `verify`, `audit verify`, `rebuild`, the figures of
-//! `load`).
+//! `directory bootstrap`, `dashboard-role`, `lag`, `dead-letters`, `record`, `replay`, `verify`, `audit verify`,
+//! `rebuild`, the figures of `load`).
 
 mod admin;
 mod analytics;
@@ -13,6 +13,7 @@ mod audit;
 mod cli;
 mod credentials;
 mod credits;
+mod dashboard_role;
 mod dead_letters;
 mod demo;
 mod dev;
@@ -113,6 +114,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Billing(Billing::Api(role)) => roles::billing_api(&role).await,
         Command::Keys(args) => admin::keys(&args).await,
         Command::Tenants(args) => admin::tenants(&args).await,
+        Command::DashboardRole(command) => dashboard_role::run(&command).await,
         Command::KillSwitch(args) => admin::kill_switch(&args).await,
         Command::Lag(args) => lag::run(&args).await,
         Command::Verify(args) => upkeep::verify(&args).await,
