@@ -84,7 +84,7 @@ proof: setup ## the long stories, in a release build; last, what faults under lo
 
 FIGURES ?= all
 
-bench: setup ## the figures of this machine; FIGURES=load, rebuild, governed or ledger: a part
+bench: setup ## the figures of this machine; FIGURES=load, rebuild, governed, ledger or freshness: a part
 	cargo build --locked --release --bin runledger
 	@deploy/dev/bench $(FIGURES)
 

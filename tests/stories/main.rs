@@ -15,6 +15,7 @@ mod exactly_once;
 mod read_your_writes;
 mod rebuild;
 mod replay;
+mod scale;
 mod tail;
 mod trace;
 mod weather;

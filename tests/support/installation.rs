@@ -202,6 +202,11 @@ impl Installation {
             .expect("a running process")
     }
 
+    /// What a running process, and those of its number before it, have logged.
+    pub fn said(&self, kind: Kind, number: u32) -> String {
+        self.processes[&(kind, number)].said()
+    }
+
     /// Sends a signal by name to a process, for example `STOP`.
     pub async fn signal(&self, kind: Kind, number: u32, signal: &str) {
         self.processes[&(kind, number)].signal(signal).await;

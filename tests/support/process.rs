@@ -112,9 +112,14 @@ impl Process {
         );
     }
 
+    /// All that it and those of its name before it have logged.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// The end of what it logged.
     pub fn tail(&self) -> String {
-        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let said = self.said();
         let lines: Vec<&str> = said.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }

@@ -466,6 +466,8 @@ pub(crate) enum Figures {
     Governed,
     /// Commands about credits, and charges
     Ledger,
+    /// How soon what was acknowledged is counted, charged, and in the queue
+    Freshness,
 }
 
 impl Figures {

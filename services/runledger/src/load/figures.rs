@@ -9,6 +9,7 @@ use crate::{cli, say};
 
 mod appending;
 mod backlog;
+mod freshness;
 mod governed;
 mod ledger;
 mod readers;
@@ -61,6 +62,11 @@ pub(super) async fn run(args: &cli::Load) -> anyhow::Result<()> {
     if part.includes(cli::Figures::Ledger) {
         let mut ground = Ground::prepare(admin).await?;
         let measured = Box::pin(ledger::measure(&mut ground, &mut figures)).await;
+        Box::pin(ground.leave(measured)).await?;
+    }
+    if part.includes(cli::Figures::Freshness) {
+        let mut ground = Ground::prepare(admin).await?;
+        let measured = Box::pin(freshness::measure(&mut ground, &mut figures)).await;
         Box::pin(ground.leave(measured)).await?;
     }
     print(&figures, &machine(admin).await)

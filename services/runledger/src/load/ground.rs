@@ -124,6 +124,23 @@ impl Ground {
         self.billing_decider()
     }
 
+    /// Starts the roles that count: the api goes with the ground, the projector is the caller's.
+    pub(super) async fn analytics(&mut self) -> anyhow::Result<Process> {
+        let address = free_address().await?;
+        let mut api = role(
+            &self.name,
+            &["analytics", "api"],
+            Some(address),
+            &self.folder,
+        )?;
+        let listens = api.listens(address).await;
+        listens.with_context(|| logs(&self.folder))?;
+        self.servers.push(api);
+        house::ready(&house::url(address)).await?;
+        self.remote.endpoints.analytics = house::url(address);
+        role(&self.name, &["analytics", "projector"], None, &self.folder)
+    }
+
     pub(super) fn billing_decider(&self) -> anyhow::Result<Process> {
         role(&self.name, &["billing", "decider"], None, &self.folder)
     }

@@ -196,6 +196,26 @@ async fn charges(ground: &Ground, round: u64) -> anyhow::Result<f64> {
     Ok(rate(last - first, ended - begun))
 }
 
+/// Usage from its report to its charge, everything on: charges a second.
+pub(super) async fn through(ground: &Ground, round: u64) -> anyhow::Result<f64> {
+    let usage = ground.pool_of(&ground.configs.billing_decider.database, "billing")?;
+    let before = count(&usage, CHARGED).await?;
+    report(&ground.remote, round).await?;
+    let (first, begun) = until(&usage, before + 1).await?;
+    let (last, ended) = until(&usage, before + USAGES).await?;
+    usage.close().await;
+    Ok(rate(last - first, ended - begun))
+}
+
+/// The runs that were started in a round.
+pub(super) fn runs_of(round: u64) -> Vec<String> {
+    (0..RUNS).map(|number| run(round, number)).collect()
+}
+
+fn run(round: u64, number: u64) -> String {
+    format!("billed-{round}-{}", number % RUNS)
+}
+
 const CHARGED: &str = "SELECT coalesce(sum(lines), 0)::bigint FROM spending";
 
 async fn count(pool: &PgPool, statement: &'static str) -> anyhow::Result<u64> {
@@ -246,7 +266,6 @@ async fn forwarded(ground: &Ground, round: u64) -> anyhow::Result<()> {
 /// Starts runs of all accounts, and says what they have used.
 async fn report(remote: &Remote, round: u64) -> anyhow::Result<()> {
     let now = Some(encode::timestamp(SystemClock.now()));
-    let run = |number: u64| format!("billed-{round}-{}", number % RUNS);
     let fact = |fact| RunFact {
         id: ids::fresh().to_string(),
         occurred_at: now,
@@ -255,7 +274,7 @@ async fn report(remote: &Remote, round: u64) -> anyhow::Result<()> {
     };
     let started = (0..RUNS).map(|number| {
         fact(run_fact::Fact::RunStarted(RunStarted {
-            run_id: run(number),
+            run_id: run(round, number),
             agent_id: "load".to_owned(),
             account_id: account(number % ACCOUNTS),
             trigger: Trigger::Api.into(),
@@ -264,7 +283,7 @@ async fn report(remote: &Remote, round: u64) -> anyhow::Result<()> {
     });
     let used = (0..USAGES).map(|number| {
         fact(run_fact::Fact::UsageRecorded(UsageRecorded {
-            run_id: run(number),
+            run_id: run(round, number),
             meter: "messages".to_owned(),
             quantity: 3,
             ..UsageRecorded::default()
