@@ -16,7 +16,8 @@ use runledger_domain::policy::{
 use runledger_domain::run::Limits;
 use runledger_domain::scope::Scope;
 use runledger_eventlog::token::Token;
-use runledger_proto::decode::fields::Path;
+use runledger_proto::analytics::v1 as analytics;
+use runledger_proto::decode::fields::{Fields, Path};
 use runledger_proto::decode::{self, Bounds, Stored};
 use runledger_proto::message::v1::MessageIngestServiceAppendRequest;
 use runledger_proto::run::v1::{
@@ -24,6 +25,7 @@ use runledger_proto::run::v1::{
 };
 use runledger_proto::schedule::v1::ScheduleIngestServiceAppendRequest;
 use runledger_proto::{codec, types};
+use runledger_recording::Reader;
 use runledger_service::auth::Key;
 use runledger_service::{page, trace};
 use serde_json::Value;
@@ -121,6 +123,12 @@ pub(crate) const PARSERS: &[Parser] = &[
     parser("traceparent", 1, traceparent),
     parser("names", 4, names),
     parser("query", 48, query),
+    parser("question", 48, question),
+    // Unpacked before anything is known of it, up to what a frame may be.
+    Parser {
+        base: 17 * 1024 * 1024,
+        ..parser("recording", 64, recording)
+    },
     batch("batch of run facts", run_facts),
     batch("batch of tool call facts", tool_call_facts),
     batch("batch of schedule facts", schedule_facts),
@@ -272,6 +280,28 @@ fn query(bytes: &[u8]) {
             .map(|token| Token::parse(token))
             .collect();
         drop(black_box(tokens));
+    }
+}
+
+fn question(bytes: &[u8]) {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let asked = [
+        codec::read::<analytics::QueryRequest>(bytes.clone()).map(|request| request.question),
+        codec::read::<analytics::CompareRequest>(bytes).map(|request| request.question),
+    ];
+    for question in asked.into_iter().flatten() {
+        let mut faults = Vec::new();
+        let parsed =
+            decode::analytics::question(question, &mut Fields::new(Path::ROOT, &mut faults));
+        drop(black_box((parsed, faults)));
+    }
+}
+
+fn recording(bytes: &[u8]) {
+    if let Ok(mut reader) = Reader::open(bytes) {
+        while let Ok(Some(block)) = reader.block() {
+            drop(black_box(block));
+        }
     }
 }
 

@@ -93,10 +93,11 @@ async fn create(
     .fetch_one(&mut *tx)
     .await?;
     // Name and password are letters and digits that were checked or made here.
-    let mut statements = vec![format!(
+    let mut statements = vec!["SET LOCAL log_statement = 'none'".to_owned()]; // It has a password.
+    statements.push(format!(
         "CREATE ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION INHERIT \
          CONNECTION LIMIT {CONNECTIONS_MAX} PASSWORD '{password}' IN ROLE runledger_dashboard"
-    )];
+    ));
     statements.extend(SETTINGS.map(|setting| format!("ALTER ROLE {role} SET {setting}")));
     statements.push(format!("ALTER ROLE {role} SET search_path = dashboard"));
     for statement in statements {

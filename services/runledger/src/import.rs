@@ -15,7 +15,7 @@ mod progress;
 mod send;
 mod source;
 
-use plan::Plan;
+pub(crate) use plan::Plan;
 pub(crate) use plan::{Facts, LABEL, Planned};
 use progress::Progress;
 pub(crate) use send::Sender;

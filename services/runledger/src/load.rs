@@ -18,6 +18,7 @@ mod figures;
 mod ground;
 mod nothing;
 mod process;
+mod shaped;
 
 use driver::{Job, Measured, Pace};
 
@@ -36,6 +37,9 @@ pub(crate) async fn run(args: &cli::Load) -> anyhow::Result<()> {
         &remote.endpoints.approvals,
     ] {
         refuse_remote(url)?;
+    }
+    if let Some(file) = &args.shaped {
+        return Box::pin(shaped::run(&remote, file, args)).await;
     }
     let job = Job {
         pace: args.rate.map_or(Pace::Callers(args.callers), Pace::Rate),

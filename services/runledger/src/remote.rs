@@ -108,6 +108,14 @@ impl Remote {
         }
     }
 
+    /// The same for whoever has this key.
+    pub(crate) fn with_key(&self, key: SecretString) -> Self {
+        Self {
+            key: Some(key),
+            ..self.clone()
+        }
+    }
+
     fn key(&self, what: For) -> anyhow::Result<SecretString> {
         let keys = self.file.as_ref().map(|file| &file.keys);
         let (name, of_file) = match what {

@@ -425,6 +425,26 @@ pub(crate) struct Load {
     /// Ask for governed calls, one a request, and wait for each decision, instead of appending
     #[arg(long, conflicts_with_all = ["batch", "check_every"])]
     pub(crate) governed: bool,
+    /// Runs like those recorded in this file, instead of one and the same fact: some tenants and agents have
+    /// most of them, they come in bursts, and a few are very long. All of it follows from --seed
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["rate", "callers", "batch", "records_max", "check_every", "governed"]
+    )]
+    pub(crate) shaped: Option<PathBuf>,
+    /// Of a shaped load: how many runs, over --duration
+    #[arg(long, value_name = "N", default_value_t = 1_000, requires = "shaped", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) runs: u64,
+    /// Of a shaped load: what it all follows from; the same seed tells the same runs again
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "shaped")]
+    pub(crate) seed: u64,
+    /// Of a shaped load: how many agents there are
+    #[arg(long, value_name = "N", default_value_t = 50, requires = "shaped", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) agents: u32,
+    /// Of a shaped load: a file of agents' keys, one a line, each of a tenant; the first has the most runs
+    #[arg(long, value_name = "FILE", requires = "shaped")]
+    pub(crate) keys: Option<PathBuf>,
     /// The figures of the README: starts every role in a process of its own on fresh topics and a
     /// fresh database of the dev stack, measures pairs in turn, prints Markdown, takes ten minutes
     #[arg(
@@ -434,7 +454,7 @@ pub(crate) struct Load {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "all",
-        conflicts_with_all = ["rate", "duration", "batch", "records_max", "check_every", "governed"]
+        conflicts_with_all = ["rate", "duration", "batch", "records_max", "check_every", "governed", "shaped"]
     )]
     pub(crate) figures: Option<Figures>,
     /// What --figures compares with: a server whose appends do nothing

@@ -109,11 +109,24 @@ impl Plan {
     /// When the prefix makes its id too long.
     pub(crate) fn of(&self, run: &Run) -> Result<Planned, InvalidId> {
         let id = self.run_id(run)?.to_string();
+        let (planned, _) = self.tell(run, id, self.begin(run));
+        Ok(planned)
+    }
+
+    /// The facts of one run under another id, the last of them at `end`.
+    pub(crate) fn ending(&self, run: &Run, id: &str, end: Timestamp) -> Planned {
+        // What follows what, and how long after, does not hang on when it begins.
+        let (_, later) = self.tell(run, id.to_owned(), end);
+        self.tell(run, id.to_owned(), end - (later - end)).0
+    }
+
+    /// The facts of one run that begins then, and when the last of them is.
+    fn tell(&self, run: &Run, id: String, begin: Timestamp) -> (Planned, Timestamp) {
         let mut teller = Teller {
             plan: self,
             run: id,
             ordinal: 0,
-            at: self.begin(run),
+            at: begin,
         };
         let mut planned = Planned::default();
         planned.push(Facts::Runs(vec![teller.started(run)]));
@@ -131,7 +144,7 @@ impl Plan {
             });
         }
         planned.push(Facts::Runs(vec![teller.ended(run)]));
-        Ok(planned)
+        (planned, teller.at)
     }
 
     fn begin(&self, run: &Run) -> Timestamp {

@@ -147,7 +147,7 @@ async fn machine(admin: &SecretString) -> String {
     clippy::cast_sign_loss,
     reason = "a rate, at least zero"
 )]
-fn whole(rate: f64) -> u64 {
+pub(super) fn whole(rate: f64) -> u64 {
     rate.round() as u64
 }
 

@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use anyhow::Context as _;
 use prost::Message as _;
 use runledger_domain::digest::{self, Digest};
 use runledger_domain::log::Partition;
@@ -13,9 +12,7 @@ use runledger_proto::log::v1::Record;
 
 use super::FAMILIES;
 use super::retell::{self, Told};
-
-/// Records of one read.
-const READ: usize = 10_000;
+use super::topics::Pages;
 
 /// A sum over facts, stream by stream, in the order of each.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -103,11 +100,12 @@ pub(super) async fn arrived(
     let mut missing = expected.identities.clone();
     let mut sum = Sum::default();
     for (partition, end) in ends {
-        let (mut at, to) = (*end, log.watermark(*partition).await?);
-        while at < to {
-            let records = log.read(*partition, at, READ).await?;
-            let last = records.last().context("the log ends before its end")?;
-            at = last.position.offset + 1;
+        let mut pages = Pages::new(*partition, *end, log.watermark(*partition).await?);
+        loop {
+            let records = pages.next(log).await?;
+            if records.is_empty() {
+                break;
+            }
             for stored in &records {
                 if stored
                     .headers
