@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 
 use crate::by_hand;
 use crate::events::{Event, events, scope};
-use crate::tables::rollups;
+use crate::tables::{left_aside, rollups};
 
 /// The records by partition, in the order of the log.
 fn log(scope: Scope, events: &[Event]) -> Vec<Vec<Applied>> {
@@ -108,6 +108,7 @@ fn rollups_are_what_a_count_by_hand_comes_to() {
                 .await;
                 partitions.retain(|records| !records.is_empty());
             }
+            assert_eq!(left_aside(&given.pool, scope).await, 0);
             rollups(&given.pool, scope).await
         });
         prop_assert_eq!(found, by_hand::count(&events));
@@ -139,6 +140,7 @@ fn several_at_once_come_to_the_same() {
                 }
             });
             futures::future::join_all(each).await;
+            assert_eq!(left_aside(&given.pool, scope).await, 0);
             rollups(&given.pool, scope).await
         });
         prop_assert_eq!(found, by_hand::count(&events));

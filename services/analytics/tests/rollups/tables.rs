@@ -111,3 +111,16 @@ pub(crate) async fn rollups(pool: &PgPool, scope: Scope) -> BTreeMap<Row, Sum> {
     .unwrap();
     rows.into_iter().map(Into::into).collect()
 }
+
+/// What is kept aside for runs whose start is known by now: nothing, it has gone where it belongs.
+pub(crate) async fn left_aside(pool: &PgPool, scope: Scope) -> i64 {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM unreported JOIN runs USING (tenant_id, mode, run_id)
+          WHERE is_reported AND tenant_id = $1 AND mode = $2",
+    )
+    .bind(scope.tenant.as_uuid())
+    .bind(scope.mode.as_str())
+    .fetch_one(pool)
+    .await
+    .unwrap()
+}

@@ -232,17 +232,15 @@ fn report(told: &Told) -> anyhow::Result<()> {
         table.row([cell(name), cell(count(number)), cell(count(a_second))]);
     }
     table.print()?;
-    let most = told
-        .runs_of_tenants
-        .iter()
-        .max()
-        .copied()
-        .unwrap_or_default();
-    say::line(format_args!(
-        "{} of them of the busiest of {} tenants.",
-        count(most),
-        count(u64::try_from(told.runs_of_tenants.len())?)
-    ))?;
+    if let (tenants @ 2.., Some(most)) = (
+        told.runs_of_tenants.len(),
+        told.runs_of_tenants.iter().max(),
+    ) {
+        say::line(format_args!(
+            "{} of them of the busiest of {tenants} tenants.",
+            count(*most)
+        ))?;
+    }
     let at = |quantile| millis(told.latency.value_at_quantile(quantile));
     say::line(format_args!(
         "From when they were due to the acknowledgement of the last fact: p50 {} ms, p99 {} ms, at most {} ms.",
