@@ -201,13 +201,11 @@ impl<S: Store, A: Attendant<S::Database>> Worker<S, A> {
     pub(super) fn leave(&mut self, partitions: &[Partition]) {
         for partition in partitions {
             warn!(%partition, "another process has moved this cursor; leaving the partition");
-            self.owned.remove(partition);
-            self.attendant.let_go(&[*partition]);
             self.subscription.give_up(*partition);
             counter!("runledger_projection_ownership_lost_total", "projection" => self.options.name.clone())
                 .increment(1);
         }
-        self.count_partitions();
+        self.let_go(partitions);
     }
 
     pub(super) fn report_lag(&self) {
