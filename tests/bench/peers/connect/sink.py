@@ -217,7 +217,7 @@ def measure(arguments: argparse.Namespace, folder: Path, leave: contextlib.ExitS
     tools.produce(name, arguments.rows)
     leave.enter_context(tools.group(f"connect-{name}"))
     rest_port = free_port()
-    command = [
+    command: list[str | Path] = [
         *tools.java,
         "org.apache.kafka.connect.cli.ConnectStandalone",
         properties(folder / "worker.properties", worker_settings(stack, arguments.jars, folder, rest_port)),
@@ -239,9 +239,9 @@ def main() -> None:
     arguments = parser.parse_args()
     end_on_signals()
     try:
-        with tempfile.TemporaryDirectory(prefix="connect-", dir=arguments.data) as folder:
-            with contextlib.ExitStack() as leave:
-                measure(arguments, Path(folder), leave)
+        with contextlib.ExitStack() as leave:
+            folder = leave.enter_context(tempfile.TemporaryDirectory(prefix="connect-", dir=arguments.data))
+            measure(arguments, Path(folder), leave)
     except KeyboardInterrupt:
         raise SystemExit("connect: interrupted") from None
     except Failed as failed:

@@ -1,4 +1,4 @@
-//! UmaDB's server, as its own binary starts it, in a process of its own.
+//! The server of `UmaDB`, as its own binary starts it, in a process of its own.
 
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
