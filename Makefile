@@ -11,7 +11,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status demo test check proof bench bench-policies clean lint fmt schema proto-lint \
+.PHONY: help setup up down status demo test check proof bench bench-report clean lint fmt schema proto-lint \
         proto-breaking proto-release
 
 help: ## show this list
@@ -84,12 +84,12 @@ proof: setup ## the long stories, in a release build; last, what faults under lo
 
 FIGURES ?= all
 
-bench: setup ## the figures of this machine; FIGURES=load, rebuild, governed, ledger or freshness: a part
+bench: setup ## us beside what a user would take instead; FIGURES=load, replay, rebuild, governed, ledger, freshness or policy: a part
 	cargo build --locked --release --bin runledger
 	@deploy/dev/bench $(FIGURES)
 
-bench-policies: ## fifty policies on one call, beside cedar-policy
-	CARGO_TARGET_DIR=$(abspath $(TARGET))/bench cargo run --locked --release --manifest-path tests/bench/policies/Cargo.toml
+bench-report: ## the newest figures into the README, with pictures
+	@tests/bench/report/run write
 
 clean: ## stop both stacks; delete their data, the fetched tools and what was built
 	@$(STACKS) wipe dev

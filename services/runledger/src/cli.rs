@@ -11,6 +11,7 @@ mod audit;
 mod credits;
 mod dashboard_role;
 mod dead_letters;
+mod load;
 mod people;
 mod policies;
 mod replay;
@@ -31,9 +32,10 @@ pub(crate) use dashboard_role::DashboardRole;
 pub(crate) use dead_letters::{
     DeadLetters, DeadLettersCommand, DeadList, DeadRedrive, DeadShow, DeadSkip, WhichStreams,
 };
+pub(crate) use load::{Figures, Load};
 pub(crate) use people::{
-    AuditList, AuditShow, Demo, Figures, Import, Keys, KeysCommand, KillSwitch, Lag, Load, Model,
-    Reading, Rebuild, RunsList, RunsShow, RunsTail, Server, Tenants, TenantsCommand, Turn, Verify,
+    AuditList, AuditShow, Demo, Import, Keys, KeysCommand, KillSwitch, Lag, Model, Reading,
+    Rebuild, RunsList, RunsShow, RunsTail, Server, Tenants, TenantsCommand, Turn, Verify,
     WhichTenant,
 };
 pub(crate) use policies::{

@@ -1,20 +1,27 @@
-//! What Runledger is measured against on the way in: a bare producer loop, with the same client library, the
-//! same settings and the same bytes.
+//! What Runledger is measured against: a bare producer loop, with the same client library, the same settings and the
+//! same bytes; and an append and a commit, which is the least that a decision takes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use hdrhistogram::Histogram;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{
-    BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer,
+    BaseRecord, DeliveryResult, FutureProducer, FutureRecord, Producer as _, ProducerContext,
+    ThreadedProducer,
 };
 use runledger_eventlog::Stored;
 use runledger_eventlog::kafka::Config;
+use sqlx::PgPool;
+use tokio::task::JoinSet;
+
+use super::driver::micros;
+use super::histogram;
 
 /// How long the last records may take.
 const FLUSH: Duration = Duration::from_secs(30);
@@ -74,13 +81,13 @@ pub(super) async fn delete_topics(config: &Config, topics: &[String]) -> anyhow:
     Ok(())
 }
 
-/// Produces `records` round and round for `duration`, and answers how many a second were acknowledged. Blocks.
+/// Produces `records` round and round for `duration`, and answers how many were acknowledged in how long. Blocks.
 pub(super) fn produce(
     config: &Config,
     topic: &str,
     records: &[Stored],
     duration: Duration,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<(u64, Duration)> {
     let delivered = Arc::new(AtomicU64::new(0));
     // As the event log sets its own producer up.
     let producer: ThreadedProducer<Deliveries> = client(config)
@@ -121,8 +128,59 @@ pub(super) fn produce(
         }
     }
     producer.flush(FLUSH).context("flushing")?;
-    Ok(super::rate(
-        delivered.load(Ordering::Relaxed),
-        begin.elapsed(),
-    ))
+    Ok((delivered.load(Ordering::Relaxed), begin.elapsed()))
+}
+
+/// Bytes of what is appended and committed, as a command has.
+const COMMAND_BYTES: usize = 1_000;
+
+/// So many callers, each of which appends a record, waits for it, and commits a row; how long each took, in
+/// microseconds. `owner` makes the table and drops it again.
+pub(super) async fn append_and_commit(
+    config: &Config,
+    topic: &str,
+    owner: &PgPool,
+    callers: u16,
+    duration: Duration,
+) -> anyhow::Result<Histogram<u64>> {
+    let producer: FutureProducer = client(config)
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("linger.ms", config.linger_ms.to_string())
+        .create()
+        .context("a producer")?;
+    sqlx::query("CREATE TABLE public.decided (number bigint PRIMARY KEY, command bytea NOT NULL)")
+        .execute(owner)
+        .await?;
+    let (begin, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    let mut tasks = JoinSet::new();
+    for _ in 0..callers {
+        let (producer, owner, topic) = (producer.clone(), owner.clone(), topic.to_owned());
+        let next = Arc::clone(&next);
+        tasks.spawn(async move {
+            let (command, mut took) = (vec![7; COMMAND_BYTES], histogram()?);
+            while begin.elapsed() < duration {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let (key, begun) = (number.to_be_bytes(), Instant::now());
+                let record = FutureRecord::to(&topic).key(&key).payload(&command);
+                let sent = producer.send(record, FLUSH).await;
+                sent.map_err(|(error, _)| error).context("producing")?;
+                sqlx::query("INSERT INTO public.decided VALUES ($1, $2)")
+                    .bind(i64::try_from(number)?)
+                    .bind(&command)
+                    .execute(&owner)
+                    .await?;
+                took.saturating_record(micros(begun.elapsed()));
+            }
+            Ok::<_, anyhow::Error>(took)
+        });
+    }
+    let mut all = histogram()?;
+    while let Some(took) = tasks.join_next().await {
+        all.add(took??)?;
+    }
+    sqlx::query("DROP TABLE public.decided")
+        .execute(owner)
+        .await?;
+    Ok(all)
 }

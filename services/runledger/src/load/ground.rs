@@ -1,5 +1,6 @@
 //! Ground for one measurement: a database, topics and servers of its own, gone afterwards.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -31,7 +32,8 @@ pub(super) struct Ground {
     pub(super) remote: Remote,
     name: String,
     admin: SecretString,
-    servers: Vec<Process>,
+    /// By what they were told to be: `ingest`, `runs api`.
+    servers: BTreeMap<String, Process>,
     /// What the processes log.
     folder: TempDir,
 }
@@ -60,14 +62,14 @@ impl Ground {
         migrate::migrate(&configs.shared).await?;
         let mut folder = TempDir::with_prefix("runledger-figures-")?;
         folder.disable_cleanup(true);
-        let mut servers = Vec::new();
+        let mut servers = BTreeMap::new();
         let mut urls = Vec::new();
         for arguments in [&["directory"][..], &["ingest"], &["runs", "api"]] {
             let address = free_address().await?;
             let mut server = role(name, arguments, Some(address), &folder)?;
             let listens = server.listens(address).await;
             listens.with_context(|| logs(&folder))?;
-            servers.push(server);
+            servers.insert(arguments.join(" "), server);
             urls.push(house::url(address));
             house::ready(&house::url(address)).await?;
         }
@@ -82,6 +84,7 @@ impl Ground {
             ..Credentials::default()
         };
         let credentials = seed::seed(&configs.directory.database, credentials, None).await?;
+        credentials.write(&folder.path().join("credentials.toml"))?;
         let remote = Remote::with(credentials, PathBuf::new());
         allow_all(&remote).await?;
         Ok(Self {
@@ -96,49 +99,38 @@ impl Ground {
 
     /// Starts the roles that govern calls: the api goes with the ground, the decider is the caller's.
     pub(super) async fn govern(&mut self) -> anyhow::Result<Process> {
-        let address = free_address().await?;
-        let mut api = role(
-            &self.name,
-            &["approvals", "api"],
-            Some(address),
-            &self.folder,
-        )?;
-        let listens = api.listens(address).await;
-        listens.with_context(|| logs(&self.folder))?;
-        self.servers.push(api);
         let decider = role(&self.name, &["approvals", "decider"], None, &self.folder)?;
-        house::ready(&house::url(address)).await?;
-        self.remote.endpoints.approvals = house::url(address);
+        self.remote.endpoints.approvals = self.serve(&["approvals", "api"]).await?;
         Ok(decider)
     }
 
     /// Starts the roles of billing: the api goes with the ground, the decider is the caller's.
     pub(super) async fn bill(&mut self) -> anyhow::Result<Process> {
-        let address = free_address().await?;
-        let mut api = role(&self.name, &["billing", "api"], Some(address), &self.folder)?;
-        let listens = api.listens(address).await;
-        listens.with_context(|| logs(&self.folder))?;
-        self.servers.push(api);
-        house::ready(&house::url(address)).await?;
-        self.remote.endpoints.billing = house::url(address);
+        self.remote.endpoints.billing = self.serve(&["billing", "api"]).await?;
         self.billing_decider()
     }
 
     /// Starts the roles that count: the api goes with the ground, the projector is the caller's.
     pub(super) async fn analytics(&mut self) -> anyhow::Result<Process> {
-        let address = free_address().await?;
-        let mut api = role(
-            &self.name,
-            &["analytics", "api"],
-            Some(address),
-            &self.folder,
-        )?;
-        let listens = api.listens(address).await;
-        listens.with_context(|| logs(&self.folder))?;
-        self.servers.push(api);
-        house::ready(&house::url(address)).await?;
-        self.remote.endpoints.analytics = house::url(address);
+        self.remote.endpoints.analytics = self.serve(&["analytics", "api"]).await?;
         role(&self.name, &["analytics", "projector"], None, &self.folder)
+    }
+
+    /// Starts a server that goes with the ground; where it is.
+    async fn serve(&mut self, arguments: &[&str]) -> anyhow::Result<String> {
+        let address = free_address().await?;
+        let mut server = role(&self.name, arguments, Some(address), &self.folder)?;
+        let listens = server.listens(address).await;
+        listens.with_context(|| logs(&self.folder))?;
+        self.servers.insert(arguments.join(" "), server);
+        house::ready(&house::url(address)).await?;
+        Ok(house::url(address))
+    }
+
+    /// Ends a server as a kill -9 does.
+    pub(super) async fn kill(&mut self, server: &str) -> anyhow::Result<()> {
+        let server = self.servers.remove(server);
+        server.context("there is no such server")?.end().await
     }
 
     pub(super) fn billing_decider(&self) -> anyhow::Result<Process> {
@@ -192,6 +184,19 @@ impl Ground {
         said.with_context(|| arguments.join(" "))
     }
 
+    /// The id of the one tenant.
+    pub(super) async fn tenant(&self) -> anyhow::Result<String> {
+        let mut directory = self.remote.directory(For::Operating).await?;
+        let tenants = crate::admin::all_tenants(&mut directory).await?;
+        let tenant = tenants.into_iter().next().context("there is no tenant")?;
+        Ok(tenant.tenant_id)
+    }
+
+    /// A file among those that go with the ground; `credentials.toml` is there.
+    pub(super) fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
     /// Clients whose appends go to a server that does nothing.
     pub(super) async fn nothing(&self) -> anyhow::Result<(Process, Remote)> {
         let address = free_address().await?;
@@ -231,7 +236,7 @@ impl Ground {
 
     /// Ends the servers and deletes what was made; the logs of a measurement that failed are kept.
     pub(super) async fn leave<T>(mut self, measured: anyhow::Result<T>) -> anyhow::Result<T> {
-        for server in self.servers {
+        for server in self.servers.into_values() {
             server.end().await?;
         }
         let mut topics: Vec<String> = Family::ALL
@@ -288,7 +293,9 @@ fn role(
         }
         None => environment.push(("RUNLEDGER_PROJECTION__NAME", house.to_owned())),
     }
-    Process::start(&arguments.join("-"), arguments, &environment, folder.path())
+    let words = arguments.iter().take_while(|word| !word.contains('/'));
+    let name = words.copied().collect::<Vec<_>>().join("-");
+    Process::start(&name, arguments, &environment, folder.path())
 }
 
 /// The configuration of a house apart: own database, own topics.

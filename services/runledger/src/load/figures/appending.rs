@@ -5,17 +5,13 @@ use std::time::Duration;
 use runledger_domain::log::{Family, Partition};
 use runledger_eventlog::kafka::Kafka;
 use runledger_eventlog::{Log as _, Stored};
-use runledger_service::client;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_client::HealthClient;
 
-use super::{Figure, HALF, ROUNDS, WARM, median, pair};
-use crate::credentials::Endpoints;
-use crate::load::driver::{Job, Pace, drive};
+use super::cpu::Watch;
+use super::row::{Is, OURS, Row, Sample};
+use super::{Figures, HALF, ROUNDS, WARM};
+use crate::load::bare;
+use crate::load::driver::{Job, Measured, Pace, drive};
 use crate::load::ground::Ground;
-use crate::load::{bare, rate};
 use crate::remote::Remote;
 use crate::say;
 
@@ -26,67 +22,137 @@ const CALLERS: u16 = 64;
 const BATCH: u16 = 100;
 /// Callers of batches: enough to keep the server busy.
 const BATCH_CALLERS: u16 = 16;
+/// Appends a second of the open loop, for every side the same.
+const PACED: u64 = 5_000;
 
 /// Records a second of single appends.
-pub(super) async fn measure(ground: &Ground, figures: &mut Vec<Figure>) -> anyhow::Result<f64> {
-    say::aside("Single appends against the rpc that does nothing …");
+pub(super) async fn measure(ground: &Ground, figures: &Figures) -> anyhow::Result<f64> {
+    append(&ground.remote, Pace::Callers(CALLERS), 1, BROKER_WARM).await?;
+    let one = one_by_one(ground, figures).await?;
+    let reached = one.our_rate();
+    figures.push(one)?;
+    figures.push(cross_checked(ground, figures).await?)?;
+    figures.push(paced(ground, figures).await?)?;
+    figures.push(by_the_hundred(ground, figures).await?)?;
+    Ok(reached)
+}
+
+async fn one_by_one(ground: &Ground, figures: &Figures) -> anyhow::Result<Row> {
+    say::aside("Single appends, the rpc that does nothing, and UmaDB …");
     let (nothing, idle_remote) = ground.nothing().await?;
-    append(&ground.remote, CALLERS, 1, BROKER_WARM).await?;
-    append(&idle_remote, CALLERS, 1, WARM).await?;
-    health(&ground.remote.endpoints, WARM).await?;
-    let (mut unary, mut idle, mut checks) = (Vec::new(), Vec::new(), Vec::new());
+    let callers = Pace::Callers(CALLERS);
+    append(&idle_remote, callers, 1, WARM).await?;
+    let (mut ours, mut idle, mut peer) = (Vec::new(), Vec::new(), Vec::new());
+    let before = written(ground).await?;
     for _ in 0..ROUNDS {
-        unary.push(append(&ground.remote, CALLERS, 1, HALF).await?);
-        idle.push(append(&idle_remote, CALLERS, 1, HALF).await?);
-        checks.push(health(&ground.remote.endpoints, HALF).await?);
+        ours.push(sample(OURS, &ground.remote, callers, 1, HALF).await?);
+        idle.push(sample("an rpc that does nothing", &idle_remote, callers, 1, HALF).await?);
+        peer.extend(umadb(figures, "ingest_one", None).await?);
     }
     nothing.end().await?;
-    let (unary, idle, checks) = (median(unary), median(idle), median(checks));
-    figures.push(pair(
-        "single appends, 64 callers",
-        unary,
-        "an rpc with the same bytes that does nothing",
-        idle,
-        Some(0.45),
-    ));
-    figures.push(pair(
-        "the same",
-        unary,
-        "`Health/Check`, which has neither body nor key",
-        checks,
-        None,
-    ));
+    let found = written(ground).await? - before;
+    let acknowledged = ours.iter().map(|sample| sample.events).sum();
+    Ok(
+        Row::new("ingest_one", "single appends, 64 callers", "events")
+            .side(Is::Ours, ours)
+            .side(Is::Limit, idle)
+            .side(Is::Peer, peer)
+            .rate_at_least(Is::Limit, 0.5)
+            .rate_at_least(Is::Peer, 1.2)
+            .found(acknowledged, found),
+    )
+}
 
-    say::aside("Batches against a bare producer loop …");
-    append(&ground.remote, BATCH_CALLERS, BATCH, WARM).await?;
+/// The same server, called by our callers and by those of another tool.
+async fn cross_checked(ground: &Ground, figures: &Figures) -> anyhow::Result<Row> {
+    say::aside("The same, called by ghz …");
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let credentials = ground.file("credentials.toml");
+    for _ in 0..ROUNDS {
+        ours.push(sample(OURS, &ground.remote, Pace::Callers(CALLERS), 1, HALF).await?);
+        let arguments = ["ghz", "--credentials", &credentials];
+        theirs.extend(figures.peers.measure(&arguments).await?);
+    }
+    let row = Row::new(
+        "ingest_ghz",
+        "the same, our callers beside those of another load tool",
+        "events",
+    );
+    Ok(row.side(Is::Ours, ours).side(Is::Peer, theirs))
+}
+
+async fn paced(ground: &Ground, figures: &Figures) -> anyhow::Result<Row> {
+    say::aside("Single appends at their moments, whatever the answers take …");
+    let (mut ours, mut peer) = (Vec::new(), Vec::new());
+    let before = written(ground).await?;
+    for _ in 0..ROUNDS {
+        ours.push(sample(OURS, &ground.remote, Pace::Rate(PACED), 1, HALF).await?);
+        peer.extend(umadb(figures, "ingest_one", Some(PACED)).await?);
+    }
+    let found = written(ground).await? - before;
+    let acknowledged = ours.iter().map(|sample| sample.events).sum();
+    Ok(Row::new(
+        "ingest_paced",
+        "single appends at 5,000/s, open loop",
+        "events",
+    )
+    .side(Is::Ours, ours)
+    .side(Is::Peer, peer)
+    .found(acknowledged, found))
+}
+
+async fn by_the_hundred(ground: &Ground, figures: &Figures) -> anyhow::Result<Row> {
+    say::aside("Batches, a bare producer loop, and UmaDB …");
+    let callers = Pace::Callers(BATCH_CALLERS);
+    append(&ground.remote, callers, BATCH, WARM).await?;
     let records = records(ground).await?;
     bare::create_topic(&ground.configs.shared.kafka, &ground.bare_topic()).await?;
     produce(ground, &records, WARM).await?;
-    let (mut batches, mut loops) = (Vec::new(), Vec::new());
+    let (mut ours, mut loops, mut peer) = (Vec::new(), Vec::new(), Vec::new());
+    let before = written(ground).await?;
     for _ in 0..ROUNDS {
-        batches.push(append(&ground.remote, BATCH_CALLERS, BATCH, HALF).await?);
+        ours.push(sample(OURS, &ground.remote, callers, BATCH, HALF).await?);
         loops.push(produce(ground, &records, HALF).await?);
+        peer.extend(umadb(figures, "ingest_batch", None).await?);
     }
-    let (batches, loops) = (median(batches), median(loops));
-    figures.push(pair(
+    let found = written(ground).await? - before;
+    let acknowledged = ours.iter().map(|sample| sample.events).sum();
+    Ok(Row::new(
+        "ingest_batch",
         "appends by the hundred, 16 callers",
-        batches,
-        "bare rdkafka loop, same bytes",
-        loops,
-        Some(0.4),
-    ));
-    Ok(unary)
+        "events",
+    )
+    .side(Is::Ours, ours)
+    .side(Is::Limit, loops)
+    .side(Is::Peer, peer)
+    .rate_at_least(Is::Limit, 0.45)
+    .rate_at_least(Is::Peer, 1.5)
+    .found(acknowledged, found))
 }
 
-/// Records a second accepted.
-async fn append(
+/// One round of appends.
+pub(super) async fn sample(
+    who: &str,
     remote: &Remote,
-    callers: u16,
+    pace: Pace,
     batch: u16,
     duration: Duration,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<Sample> {
+    let watch = Watch::begin();
+    let measured = append(remote, pace, batch, duration).await?;
+    let spent = watch.end();
+    let sample = Sample::new(who, measured.accepted, measured.elapsed);
+    Ok(sample.spent(&spent).waited(&measured.latency))
+}
+
+async fn append(
+    remote: &Remote,
+    pace: Pace,
+    batch: u16,
+    duration: Duration,
+) -> anyhow::Result<Measured> {
     let job = Job {
-        pace: Pace::Callers(callers),
+        pace,
         duration,
         batch,
         records_max: u64::MAX,
@@ -96,59 +162,67 @@ async fn append(
     for (reason, number) in &measured.reasons {
         say::aside(format_args!("  {number} requests failed: {reason}"));
     }
-    Ok(rate(measured.accepted, measured.elapsed))
+    Ok(measured)
 }
 
-/// Calls a second of the health check, which has no key to look up and nothing to do.
-async fn health(endpoints: &Endpoints, duration: Duration) -> anyhow::Result<f64> {
-    let mut connections = Vec::new();
-    for _ in 0..4 {
-        connections.push(client::connect(&client::Options::new(&endpoints.ingest, None)).await?);
+async fn umadb(figures: &Figures, row: &str, rate: Option<u64>) -> anyhow::Result<Vec<Sample>> {
+    let (seconds, warm) = (HALF.as_secs().to_string(), WARM.as_secs().to_string());
+    let mut arguments = vec![
+        "umadb",
+        "--row",
+        row,
+        "--seconds",
+        &seconds,
+        "--warm-up",
+        &warm,
+    ];
+    let rate = rate.map(|rate| rate.to_string());
+    if let Some(rate) = &rate {
+        arguments.extend(["--rate", rate]);
     }
-    let begin = Instant::now();
-    let mut callers = JoinSet::new();
-    for number in 0..usize::from(CALLERS) {
-        let mut health = HealthClient::new(connections[number % connections.len()].clone());
-        callers.spawn(async move {
-            let mut calls = 0_u64;
-            while begin.elapsed() < duration {
-                health.check(HealthCheckRequest::default()).await?;
-                calls += 1;
-            }
-            Ok::<u64, tonic::Status>(calls)
-        });
+    figures.peers.measure(&arguments).await
+}
+
+/// Records of the families that load appends to.
+pub(super) async fn written(ground: &Ground) -> anyhow::Result<u64> {
+    let log = Kafka::connect(&ground.configs.ingest.kafka)?;
+    let mut sum = 0;
+    for family in runledger_runs::FAMILIES {
+        for genesis in log.genesis(*family).await?.iter() {
+            let partition = Partition {
+                family: *family,
+                number: genesis.partition,
+            };
+            sum += log.watermark(partition).await?;
+        }
     }
-    let mut calls = 0;
-    while let Some(joined) = callers.join_next().await {
-        calls += joined??;
-    }
-    Ok(rate(calls, begin.elapsed()))
+    Ok(sum)
 }
 
 /// Records as they lie in the log.
 async fn records(ground: &Ground) -> anyhow::Result<Vec<Stored>> {
     let log = Kafka::connect(&ground.configs.ingest.kafka)?;
-    Ok(log
-        .read(
-            Partition {
-                family: Family::Run,
-                number: 0,
-            },
-            1,
-            1_000,
-        )
-        .await?)
+    let partition = Partition {
+        family: Family::Run,
+        number: 0,
+    };
+    Ok(log.read(partition, 1, 1_000).await?)
 }
 
-async fn produce(ground: &Ground, records: &[Stored], duration: Duration) -> anyhow::Result<f64> {
-    let (config, topic, records) = (
-        ground.configs.ingest.kafka.clone(),
-        ground.bare_topic(),
-        records.to_vec(),
-    );
+async fn produce(
+    ground: &Ground,
+    records: &[Stored],
+    duration: Duration,
+) -> anyhow::Result<Sample> {
     let config = runledger_eventlog::kafka::Config {
         partitions: ground.configs.shared.kafka.partitions,
-        ..config
+        ..ground.configs.ingest.kafka.clone()
     };
-    tokio::task::spawn_blocking(move || bare::produce(&config, &topic, &records, duration)).await?
+    let (topic, records) = (ground.bare_topic(), records.to_vec());
+    let watch = Watch::begin();
+    let produced =
+        tokio::task::spawn_blocking(move || bare::produce(&config, &topic, &records, duration));
+    let (delivered, took) = produced.await??;
+    let spent = watch.end();
+    Ok(Sample::new("a bare rdkafka loop", delivered, took).spent(&spent))
 }

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use runledger_domain::log::Partition;
-use runledger_eventlog::Log as _;
-use runledger_eventlog::kafka::Kafka;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::appending;
+use super::cpu::{Spent, Watch};
+use super::row::{OURS, Sample};
 use crate::import;
 use crate::load::ground::Ground;
 use crate::load::{copy, rate};
@@ -38,6 +38,8 @@ pub(super) struct Projected {
     /// From the first transaction to the last, and the records in between.
     took: Duration,
     counted: u64,
+    /// From its start, all records.
+    spent: Spent,
 }
 
 impl Projected {
@@ -45,8 +47,14 @@ impl Projected {
         rate(self.counted, self.took)
     }
 
-    pub(super) fn rows_per_second(&self) -> f64 {
-        rate(self.rows * self.counted / self.records.max(1), self.took)
+    /// Rows a second, and what each took.
+    pub(super) fn rows(&self) -> Sample {
+        let rows = self.rows * self.counted / self.records.max(1);
+        let sample = Sample::new(OURS, rows, self.took);
+        Sample {
+            cpu_us_per_event: self.spent.per_event(self.rows),
+            ..sample
+        }
     }
 }
 
@@ -76,20 +84,8 @@ impl Backlog {
         while let Some(imported) = imports.join_next().await {
             imported??;
         }
-        let log = Kafka::connect(&ground.configs.projector.kafka)?;
-        let mut written = 0;
-        for family in runledger_runs::FAMILIES {
-            for genesis in log.genesis(*family).await?.iter() {
-                written += log
-                    .watermark(Partition {
-                        family: *family,
-                        number: genesis.partition,
-                    })
-                    .await?;
-            }
-        }
         Ok(Self {
-            written,
+            written: appending::written(ground).await?,
             applied,
             rows,
         })
@@ -102,6 +98,7 @@ impl Backlog {
         writer: &PgPool,
     ) -> anyhow::Result<Projected> {
         let projector = ground.projector()?;
+        let watch = Watch::begin();
         let deadline = Instant::now() + DRAINED_WITHIN;
         // Joining a group takes a while that says nothing about writing rows.
         let mut first = None;
@@ -121,6 +118,7 @@ impl Backlog {
             );
             sleep(LOOK_EVERY).await;
         };
+        let spent = watch.end();
         projector.end().await?;
         let records = self.written - self.applied;
         Ok(Projected {
@@ -128,12 +126,26 @@ impl Backlog {
             rows: copy::rows(writer).await? - self.rows,
             took,
             counted: records - uncounted,
+            spent,
         })
     }
 }
 
+/// Waits until the cursors have passed so many records.
+pub(super) async fn drained(writer: &PgPool, written: u64) -> anyhow::Result<()> {
+    let deadline = Instant::now() + DRAINED_WITHIN;
+    while applied(writer).await? < written {
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "the projector did not get through the backlog in time"
+        );
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
 /// Records that the cursors have passed.
-async fn applied(writer: &PgPool) -> anyhow::Result<u64> {
+pub(super) async fn applied(writer: &PgPool) -> anyhow::Result<u64> {
     let sum: i64 =
         sqlx::query_scalar("SELECT coalesce(sum(next_offset), 0)::bigint FROM runs.cursors")
             .fetch_one(writer)

@@ -23,33 +23,33 @@ use runledger_service::ids;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::{Figure, HALF, WARM, ledger, whole};
+use super::cpu::Watch;
+use super::reading::VISIBLE;
+use super::row::{Is, OURS, Row, Sample};
+use super::{Figures, HALF, WARM, ledger, whole};
 use crate::load::driver::{Job, Pace, drive, micros};
 use crate::load::ground::Ground;
-use crate::load::{asking, histogram, millis, rate};
+use crate::load::{asking, histogram, rate};
 use crate::remote::{For, Ingest, Refusal, Remote};
 use crate::say;
 
 const SAMPLED_FOR: Duration = Duration::from_secs(15);
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
-/// p50 and p99 to reach.
-const MOST: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 const CALLERS: u16 = 64;
 const HELD: &str = "held";
 const WAIT: Duration = Duration::from_secs(10);
 
-pub(super) async fn measure(ground: &mut Ground, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+pub(super) async fn measure(ground: &mut Ground, figures: &Figures) -> anyhow::Result<()> {
     say::aside("From acknowledged to visible: what is counted …");
-    figures.push(counted(ground).await?);
+    figures.push(counted(ground).await?)?;
     say::aside("From acknowledged to visible: balances …");
-    figures.push(charged(ground).await?);
+    figures.push(charged(ground).await?)?;
     say::aside("From acknowledged to visible: the queue …");
-    figures.push(queued(ground).await?);
-    Ok(())
+    figures.push(queued(ground).await?)
 }
 
 /// Half of what single appends reach beside the projector.
-async fn counted(ground: &mut Ground) -> anyhow::Result<Figure> {
+async fn counted(ground: &mut Ground) -> anyhow::Result<Row> {
     let projector = ground.analytics().await?;
     let remote = &ground.remote;
     drive(remote, &job(Pace::Callers(CALLERS), WARM * 2)).await?;
@@ -93,18 +93,21 @@ async fn counted(ground: &mut Ground) -> anyhow::Result<Figure> {
         }
     };
     let load = job(Pace::Rate(half), SAMPLED_FOR);
+    let watch = Watch::begin();
     let (seen, load) = tokio::join!(sampled(probe), drive(remote, &load));
-    load?;
+    let (load, spent) = (load?, watch.end());
     projector.end().await?;
-    figure(
-        "counted, after its acknowledgement, p50 / p99",
-        format!("{} appends/s", say::count(half)),
+    let sample = Sample::new(OURS, load.accepted, SAMPLED_FOR).spent(&spent);
+    row(
+        "visible_counts",
+        "counts: acknowledged → visible, at half of what is taken in",
+        sample,
         &seen?,
     )
 }
 
 /// Half of the usage a second that goes all the way from its report to its charge.
-async fn charged(ground: &mut Ground) -> anyhow::Result<Figure> {
+async fn charged(ground: &mut Ground) -> anyhow::Result<Row> {
     let decider = ground.bill().await?;
     let forwarder = ground.forwarder()?;
     for warm in [true, false] {
@@ -131,19 +134,22 @@ async fn charged(ground: &mut Ground) -> anyhow::Result<Figure> {
             Ok(acknowledged.elapsed())
         }
     };
+    let watch = Watch::begin();
     let (seen, load) = tokio::join!(sampled(probe), use_up(remote, half, SAMPLED_FOR));
-    load?;
+    let (load, spent) = (load?, watch.end());
     forwarder.end().await?;
     decider.end().await?;
-    figure(
-        "charged and in the balance, after its acknowledgement, p50 / p99",
-        format!("{} usages/s", say::count(half)),
+    let sample = Sample::new(OURS, load, SAMPLED_FOR).spent(&spent);
+    row(
+        "visible_balance",
+        "balance: usage acknowledged → charged and visible, at half of what is charged",
+        sample,
         &seen?,
     )
 }
 
 /// Half of the calls a second that are decided.
-async fn queued(ground: &mut Ground) -> anyhow::Result<Figure> {
+async fn queued(ground: &mut Ground) -> anyhow::Result<Row> {
     let decider = ground.govern().await?;
     let remote = &ground.remote;
     hold(remote).await?;
@@ -196,30 +202,29 @@ async fn queued(ground: &mut Ground) -> anyhow::Result<Figure> {
         }
     };
     let load = job(Pace::Rate(half), SAMPLED_FOR);
+    let watch = Watch::begin();
     let (seen, load) = tokio::join!(sampled(probe), asking::ask(remote, &load));
-    load?;
+    let (load, spent) = (load?, watch.end());
     decider.end().await?;
-    figure(
-        "held and in the queue, after its acknowledgement, p50 / p99",
-        format!("{} governed calls/s", say::count(half)),
+    let sample = Sample::new(OURS, load.accepted, SAMPLED_FOR).spent(&spent);
+    row(
+        "visible_queue",
+        "queue: call held → visible, at half of what is decided",
+        sample,
         &seen?,
     )
 }
 
-fn figure(what: &'static str, load: String, seen: &Histogram<u64>) -> anyhow::Result<Figure> {
+/// The sample is of the load, and waits as long as the probes did.
+fn row(
+    name: &'static str,
+    what: &'static str,
+    sample: Sample,
+    seen: &Histogram<u64>,
+) -> anyhow::Result<Row> {
     anyhow::ensure!(!seen.is_empty(), "nothing was sampled");
-    let (p50, p99) = (seen.value_at_quantile(0.5), seen.value_at_quantile(0.99));
-    Ok(Figure {
-        what,
-        ours: format!("{} / {} ms", millis(p50), millis(p99)),
-        theirs: format!(
-            "at {load}, half of what it takes, {} samples",
-            say::count(seen.len())
-        ),
-        ratio: String::new(),
-        goal: format!("≤ {} / {} ms", MOST.0.as_millis(), MOST.1.as_millis()),
-        reached: Some(p50 <= micros(MOST.0) && p99 <= micros(MOST.1)),
-    })
+    let row = Row::new(name, what, "events").side(Is::Ours, vec![sample.waited(seen)]);
+    Ok(row.waits_at_most(Some(VISIBLE.0), VISIBLE.1))
 }
 
 fn job(pace: Pace, duration: Duration) -> Job {
@@ -303,8 +308,8 @@ fn used(run_id: &str) -> RunFact {
     }))
 }
 
-/// So many usages a second, some at a time, of runs that [`ledger::through`] has started.
-async fn use_up(remote: &Remote, rate: u64, duration: Duration) -> anyhow::Result<()> {
+/// So many usages a second, some at a time; how many there were, of runs that [`ledger::through`] has started.
+async fn use_up(remote: &Remote, rate: u64, duration: Duration) -> anyhow::Result<u64> {
     let ingest = remote.ingest().await?;
     let (begun, mut sending) = (Instant::now(), JoinSet::new());
     let beats = u64::try_from(duration.as_millis() / SAMPLE_EVERY.as_millis())?;
@@ -324,7 +329,7 @@ async fn use_up(remote: &Remote, rate: u64, duration: Duration) -> anyhow::Resul
     while let Some(sent) = sending.join_next().await {
         sent??;
     }
-    Ok(())
+    Ok(beats * each)
 }
 
 /// Calls of one tool are held.

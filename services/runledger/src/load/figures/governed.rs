@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Figure, HALF, ROUNDS, WARM, median, whole};
-use crate::load::driver::{Job, Measured, Pace, drive, micros};
+use tokio::time::Instant;
+
+use super::cpu::Watch;
+use super::row::{Is, OURS, Row, Sample};
+use super::{Figures, HALF, ROUNDS, WARM};
+use crate::load::driver::{Job, Measured, Pace, drive};
 use crate::load::ground::Ground;
-use crate::load::{asking, histogram, millis, rate};
+use crate::load::{asking, bare};
 use crate::remote::Remote;
 use crate::say;
 
@@ -25,38 +29,44 @@ const ALL_WARM: Duration = Duration::from_secs(30);
 const DECIDED: f64 = 1_200.0;
 const DECIDED_ALONE: f64 = 2_500.0;
 
-pub(super) async fn measure(ground: &mut Ground, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+pub(super) async fn measure(ground: &mut Ground, figures: &Figures) -> anyhow::Result<()> {
     say::aside("Governed calls: asked, decided in the log, answered …");
     let decider = ground.govern().await?;
     let others = [ground.projector()?, ground.audit()?];
+    bare::create_topic(&ground.configs.shared.kafka, &ground.bare_topic()).await?;
     asked(&ground.remote, Pace::Callers(CALLERS), ALL_WARM).await?;
-    figures.push(decided(ground, "decided/s, 64 callers, every role on", DECIDED).await?);
+    let row = Row::new("governed", "decided, 64 callers, every role on", "calls");
+    let row = decided(ground, row).await?;
+    let reached = row.our_rate();
+    figures.push(row.least("decided a second", reached, DECIDED))?;
     settled(&ground.remote).await?;
-    let calm = asked(&ground.remote, Pace::Rate(ASKED), ASKED_FOR).await?;
-    figures.push(waited(
-        "asked → decided at 500 calls/s, every role on, p50 / p99",
-        &calm,
-        Some(WAITED.0),
-        WAITED.1,
-    )?);
+    let calm = paced(&ground.remote).await?;
+    let row = Row::new(
+        "governed_paced",
+        "asked → decided at 500 calls/s, every role on",
+        "calls",
+    );
+    let row = row.side(Is::Ours, vec![calm]);
+    figures.push(row.waits_at_most(Some(WAITED.0), WAITED.1))?;
     let flooded = flooded(&ground.remote).await?;
-    figures.push(waited(
+    let row = Row::new(
+        "governed_flooded",
         "the same beside 5,000 facts/s, by the hundred",
-        &flooded,
-        None,
-        WAITED_IN_FLOOD,
-    )?);
+        "calls",
+    );
+    let row = row.side(Is::Ours, vec![flooded]);
+    figures.push(row.waits_at_most(None, WAITED_IN_FLOOD))?;
     for other in others {
         other.end().await?;
     }
-    figures.push(
-        decided(
-            ground,
-            "decided/s, 64 callers, api and decider alone",
-            DECIDED_ALONE,
-        )
-        .await?,
+    let row = Row::new(
+        "governed_alone",
+        "decided, 64 callers, api and decider alone",
+        "calls",
     );
+    let row = decided(ground, row).await?;
+    let reached = row.our_rate();
+    figures.push(row.least("decided a second", reached, DECIDED_ALONE))?;
     decider.end().await
 }
 
@@ -89,12 +99,12 @@ fn job(pace: Pace, batch: u16, duration: Duration) -> Job {
 }
 
 /// Asks as often as in the calm, while facts come in that nobody decides about.
-async fn flooded(remote: &Remote) -> anyhow::Result<Measured> {
+async fn flooded(remote: &Remote) -> anyhow::Result<Sample> {
     let flood = job(Pace::Rate(FLOOD), FLOOD_BATCH, ASKED_FOR + WARM);
     let (asked, flood) = tokio::join!(
         async {
             tokio::time::sleep(WARM).await;
-            asked(remote, Pace::Rate(ASKED), ASKED_FOR).await
+            paced(remote).await
         },
         drive(remote, &flood)
     );
@@ -107,47 +117,41 @@ async fn flooded(remote: &Remote) -> anyhow::Result<Measured> {
     Ok(asked)
 }
 
-async fn decided(ground: &Ground, what: &'static str, least: f64) -> anyhow::Result<Figure> {
-    asked(&ground.remote, Pace::Callers(CALLERS), WARM * 2).await?;
-    let (mut rates, mut waits) = (Vec::new(), histogram()?);
-    for _ in 0..ROUNDS {
-        let measured = asked(&ground.remote, Pace::Callers(CALLERS), HALF).await?;
-        rates.push(rate(measured.accepted, measured.elapsed));
-        waits.add(&measured.latency)?;
-    }
-    let reached = median(rates);
-    Ok(Figure {
-        what,
-        ours: format!("{}/s", say::count(whole(reached))),
-        theirs: format!(
-            "each waited {} / {} ms, p50 / p99",
-            millis(waits.value_at_quantile(0.5)),
-            millis(waits.value_at_quantile(0.99))
-        ),
-        ratio: String::new(),
-        goal: format!("≥ {}/s", say::count(whole(least))),
-        reached: Some(reached >= least),
-    })
+async fn paced(remote: &Remote) -> anyhow::Result<Sample> {
+    sample(remote, Pace::Rate(ASKED), ASKED_FOR).await
 }
 
-/// `p50`, `p99`: the most that is to be waited.
-fn waited(
-    what: &'static str,
-    measured: &Measured,
-    p50: Option<Duration>,
-    p99: Duration,
-) -> anyhow::Result<Figure> {
-    let at = |quantile| measured.latency.value_at_quantile(quantile);
-    let goal = match p50 {
-        Some(p50) => format!("≤ {} / {} ms", p50.as_millis(), p99.as_millis()),
-        None => format!("p99 ≤ {} ms", p99.as_millis()),
-    };
-    Ok(Figure {
-        what,
-        ours: format!("{} / {} ms", millis(at(0.5)), millis(at(0.99))),
-        theirs: format!("{} calls", say::count(measured.latency.len())),
-        ratio: String::new(),
-        goal,
-        reached: Some(p50.is_none_or(|most| at(0.5) <= micros(most)) && at(0.99) <= micros(p99)),
-    })
+async fn sample(remote: &Remote, pace: Pace, duration: Duration) -> anyhow::Result<Sample> {
+    let watch = Watch::begin();
+    let measured = asked(remote, pace, duration).await?;
+    let spent = watch.end();
+    let sample = Sample::new(OURS, measured.accepted, measured.elapsed);
+    Ok(sample.spent(&spent).waited(&measured.latency))
+}
+
+/// In turn with what every decision takes at least: a record appended, and a transaction committed.
+async fn decided(ground: &Ground, row: Row) -> anyhow::Result<Row> {
+    asked(&ground.remote, Pace::Callers(CALLERS), WARM * 2).await?;
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.push(sample(&ground.remote, Pace::Callers(CALLERS), HALF).await?);
+        bare.push(append_and_commit(ground).await?);
+    }
+    Ok(row.side(Is::Ours, ours).side(Is::Limit, bare))
+}
+
+async fn append_and_commit(ground: &Ground) -> anyhow::Result<Sample> {
+    let owner = ground.pool(&runledger_postgres::Config {
+        connections_max: u32::from(CALLERS),
+        ..ground.configs.shared.database.clone()
+    })?;
+    let (config, topic) = (&ground.configs.ingest.kafka, ground.bare_topic());
+    let watch = Watch::begin();
+    let begun = Instant::now();
+    let latency = bare::append_and_commit(config, &topic, &owner, CALLERS, HALF).await?;
+    let took = begun.elapsed();
+    let spent = watch.end();
+    owner.close().await;
+    let sample = Sample::new("an append and a commit, bare", latency.len(), took);
+    Ok(sample.spent(&spent).waited(&latency))
 }

@@ -18,7 +18,9 @@ use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::{Figure, HALF, ROUNDS, WARM, median, pair};
+use super::cpu::Watch;
+use super::row::{Is, OURS, Row, Sample};
+use super::{Figures, HALF, ROUNDS, WARM};
 use crate::load::driver::CONNECTIONS;
 use crate::load::ground::Ground;
 use crate::load::rate;
@@ -37,7 +39,7 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(300);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const AGAINST: &str = "pgbench TPC-B, 64 clients, prepared";
 
-pub(super) async fn measure(ground: &mut Ground, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+pub(super) async fn measure(ground: &mut Ground, figures: &Figures) -> anyhow::Result<()> {
     say::aside("Credits: reserved and released, and charged in bulk …");
     let decider = ground.bill().await?;
     let priced_from = publish(&ground.remote).await?;
@@ -54,36 +56,48 @@ pub(super) async fn measure(ground: &mut Ground, figures: &mut Vec<Figure>) -> a
         commands(&ground.remote, 1, WARM).await?;
         hot.push(commands(&ground.remote, 1, HALF).await?);
     }
+    for (name, what, ours) in [
+        ("ledger", "ledger commands, 64 callers, 100 accounts", many),
+        ("ledger_hot", "the same, one hot account", hot),
+    ] {
+        let row = Row::new(name, what, "commands").side(Is::Ours, ours);
+        let row = row.side(Is::Limit, bank.clone());
+        figures.push(row.rate_at_least(Is::Limit, 0.5))?;
+    }
     let left = priced_from - SystemClock.now();
     sleep(left.to_std().unwrap_or_default()).await;
     decider.end().await?;
-    let mut charged = Vec::new();
+    let (mut charged, mut bank) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         bank.push(tpc_b(ground).await?);
         charged.push(charges(ground, u64::try_from(round)?).await?);
     }
-    let bank = median(bank);
-    let rows = [
-        ("ledger commands/s, 64 callers, 100 accounts", many, 0.5),
-        ("the same, one hot account", hot, 0.5),
-        ("charges/s in bulk, priced, 100 accounts", charged, 3.0),
-    ];
-    for (what, rates, least) in rows {
-        figures.push(pair(what, median(rates), AGAINST, bank, Some(least)));
-    }
-    Ok(())
+    let row = Row::new(
+        "charges",
+        "charges in bulk, priced, 100 accounts",
+        "charges",
+    );
+    let row = row.side(Is::Ours, charged).side(Is::Limit, bank);
+    figures.push(row.rate_at_least(Is::Limit, 3.0))
 }
 
-/// Transactions a second of pgbench's bank.
-async fn tpc_b(ground: &Ground) -> anyhow::Result<f64> {
+/// pgbench's bank.
+async fn tpc_b(ground: &Ground) -> anyhow::Result<Sample> {
     let seconds = HALF.as_secs().to_string();
     let arguments = ["-c", "64", "-j", "2", "-M", "prepared", "-T", &seconds];
+    let watch = Watch::begin();
     let said = ground.bank(&arguments).await?;
-    let tps = said.lines().find_map(|line| {
-        let rest = line.strip_prefix("tps = ")?;
-        rest.split_whitespace().next()?.parse().ok()
-    });
-    tps.context("pgbench did not say how fast it was")
+    let spent = watch.end();
+    let number = |before: &str| {
+        let mut lines = said.lines();
+        let rest = lines.find_map(|line| line.strip_prefix(before))?;
+        rest.split([' ', '/']).next()?.parse::<f64>().ok()
+    };
+    let rate = number("tps = ").context("pgbench did not say how fast it was")?;
+    let events = number("number of transactions actually processed: ");
+    let events = super::whole(events.context("pgbench did not say how much it did")?);
+    let sample = Sample::new(AGAINST, events, HALF);
+    Ok(Sample { rate, ..sample }.spent(&spent))
 }
 
 async fn publish(remote: &Remote) -> anyhow::Result<runledger_domain::time::Timestamp> {
@@ -130,12 +144,13 @@ async fn grant(remote: &Remote, number: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reserves and releases, turn by turn, for so long; decided commands a second.
-async fn commands(remote: &Remote, accounts: u64, duration: Duration) -> anyhow::Result<f64> {
+/// Reserves and releases, turn by turn, for so long.
+async fn commands(remote: &Remote, accounts: u64, duration: Duration) -> anyhow::Result<Sample> {
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(remote.billing(For::Appending).await?);
     }
+    let watch = Watch::begin();
     let (begun, decided) = (Instant::now(), Arc::new(AtomicU64::new(0)));
     let mut callers = JoinSet::new();
     for (number, connection) in (0..CALLERS).zip(connections.iter().cycle()) {
@@ -152,7 +167,8 @@ async fn commands(remote: &Remote, accounts: u64, duration: Duration) -> anyhow:
     while let Some(joined) = callers.join_next().await {
         joined??;
     }
-    Ok(rate(decided.load(Ordering::Relaxed), begun.elapsed()))
+    let sample = Sample::new(OURS, decided.load(Ordering::Relaxed), begun.elapsed());
+    Ok(sample.spent(&watch.end()))
 }
 
 async fn turn(mut billing: Billing, account: &str) -> anyhow::Result<()> {
@@ -181,8 +197,8 @@ async fn turn(mut billing: Billing, account: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Usage is forwarded while nobody charges; then charged at one go: charges a second.
-async fn charges(ground: &Ground, round: u64) -> anyhow::Result<f64> {
+/// Usage is forwarded while nobody charges; then charged at one go.
+async fn charges(ground: &Ground, round: u64) -> anyhow::Result<Sample> {
     report(&ground.remote, round).await?;
     let usage = ground.pool_of(&ground.configs.billing_decider.database, "billing")?;
     let forwarder = ground.forwarder()?;
@@ -190,10 +206,21 @@ async fn charges(ground: &Ground, round: u64) -> anyhow::Result<f64> {
     forwarded(ground, round).await?;
     forwarder.end().await?;
     let decider = ground.billing_decider()?;
+    let watch = Watch::begin();
     let (first, begun) = until(&usage, before + 1).await?;
     let (last, ended) = until(&usage, before + USAGES).await?;
+    let spent = watch.end();
     decider.end().await?;
-    Ok(rate(last - first, ended - begun))
+    anyhow::ensure!(
+        last == before + USAGES,
+        "{last} charges in place of {}",
+        before + USAGES
+    );
+    let sample = Sample::new(OURS, last - first, ended - begun);
+    Ok(Sample {
+        cpu_us_per_event: spent.per_event(USAGES),
+        ..sample
+    })
 }
 
 /// Usage from its report to its charge, everything on: charges a second.

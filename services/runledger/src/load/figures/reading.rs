@@ -1,12 +1,22 @@
-//! What the way out can take: the projector against COPY, and how soon an append can be read.
+//! What the way out can take: the projector against COPY and a connector, and how soon an append can be read.
 
 use std::time::Duration;
 
-use super::backlog::Backlog;
-use super::{Figure, ROUNDS, WARM, median, pair, whole};
-use crate::load::driver::{Job, Pace, drive, micros};
+use anyhow::Context as _;
+use runledger_proto::run::v1::ListRunsRequest;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::appending::written;
+use super::backlog::{Backlog, applied, drained};
+use super::cpu::Watch;
+use super::row::{Is, OURS, Row, Sample};
+use super::{Figures, HALF, ROUNDS, WARM, whole};
+use crate::load::copy;
+use crate::load::driver::{Job, Pace, drive};
 use crate::load::ground::Ground;
-use crate::load::{copy, histogram, millis, rate};
+use crate::reading::PAGE;
+use crate::remote::{For, Remote};
 use crate::say;
 
 /// Copies of the recorded runs that make one backlog.
@@ -15,52 +25,54 @@ const COPIES: usize = 8;
 const CHECKS_PER_SECOND: u64 = 50;
 const VISIBLE_FOR: Duration = Duration::from_secs(15);
 /// p50 and p99 to reach.
-const VISIBLE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
+pub(super) const VISIBLE: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_millis(250));
+/// Pages of runs that people read meanwhile, one every so long.
+const PAGE_EVERY: Duration = Duration::from_millis(50);
+const CALLERS: u16 = 64;
 
-/// `unary`: records a second that single appends reached.
+/// `reached`: records a second that single appends reached while nobody read.
 pub(super) async fn measure(
-    ground: &Ground,
-    figures: &mut Vec<Figure>,
-    unary: f64,
+    ground: &mut Ground,
+    figures: &Figures,
+    reached: f64,
 ) -> anyhow::Result<()> {
-    say::aside("The runs projector against COPY …");
+    figures.push(projected(ground, figures).await?)?;
+    figures.push(visible(ground, figures, reached / 2.0).await?)?;
+    figures.push(killed(ground, figures).await?)
+}
+
+async fn projected(ground: &Ground, figures: &Figures) -> anyhow::Result<Row> {
+    say::aside("The runs projector, COPY, and Kafka Connect …");
     let writer = ground.pool(&ground.configs.projector.database)?;
     let owner = ground.pool(&ground.configs.shared.database)?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut ours, mut copies, mut peer) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let backlog = Backlog::append(ground, &writer, &round.to_string(), COPIES).await?;
         let projected = backlog.project(ground, &writer).await?;
-        ours.push(projected.rows_per_second());
+        ours.push(projected.rows());
+        let watch = Watch::begin();
         let (copied, took) = copy::copy(&writer, &owner, projected.records).await?;
-        theirs.push(rate(copied, took));
+        let spent = watch.end();
+        copies.push(Sample::new("`COPY` into the widest table", copied, took).spent(&spent));
+        let arguments = ["connect", "--rows", "100000"];
+        peer.extend(figures.peers.measure(&arguments).await?);
     }
     writer.close().await;
     owner.close().await;
-    let (ours, theirs) = (median(ours), median(theirs));
-    figures.push(pair(
-        "rows/s of the runs projector",
-        ours,
-        "`COPY` into its widest table",
-        theirs,
-        Some(0.3),
-    ));
-
-    say::aside(
-        "From acknowledged to visible, at half the rate of single appends and at a quarter …",
-    );
-    figures.push(visible(ground, unary / 2.0, Some(VISIBLE)).await?);
-    figures.push(visible(ground, unary / 4.0, None).await?);
-    Ok(())
+    Ok(Row::new("project", "live projection of a backlog", "rows")
+        .side(Is::Ours, ours)
+        .side(Is::Limit, copies)
+        .side(Is::Peer, peer)
+        .rate_at_least(Is::Limit, 0.3)
+        .per_cpu_at_least(Is::Peer, 1.5))
 }
 
-/// `most`: p50 and p99 to reach, if there are any.
-async fn visible(
-    ground: &Ground,
-    rate: f64,
-    most: Option<(Duration, Duration)>,
-) -> anyhow::Result<Figure> {
-    let projector = ground.projector()?;
+/// From the acknowledgement of an append to the read that shows it, while pages of runs are read.
+async fn visible(ground: &Ground, figures: &Figures, rate: f64) -> anyhow::Result<Row> {
+    say::aside("From acknowledged to visible, while pages are read …");
     let rate = whole(rate).max(1);
+    let projector = ground.projector()?;
     let job = |duration| Job {
         pace: Pace::Rate(rate),
         duration,
@@ -69,29 +81,105 @@ async fn visible(
         check_every: rate.div_ceil(CHECKS_PER_SECOND),
     };
     drive(&ground.remote, &job(WARM * 2)).await?;
-    let measured = drive(&ground.remote, &job(VISIBLE_FOR)).await?;
+    let (watch, stop) = (Watch::begin(), CancellationToken::new());
+    let load = async {
+        let measured = drive(&ground.remote, &job(VISIBLE_FOR)).await;
+        stop.cancel();
+        measured
+    };
+    let (measured, pages) = tokio::join!(load, turn_pages(&ground.remote, &stop));
+    let (measured, pages, spent) = (measured?, pages?, watch.end());
     projector.end().await?;
     anyhow::ensure!(
-        measured.stale == 0,
-        "{} reads were older than their token",
-        measured.stale
+        measured.stale + measured.behind == 0,
+        "{} reads were older than their token, {} were told to come back",
+        measured.stale,
+        measured.behind
     );
-    let mut seen = histogram()?;
-    seen.add(&measured.visible)?;
-    let (p50, p99) = (seen.value_at_quantile(0.5), seen.value_at_quantile(0.99));
-    Ok(Figure {
-        what: "acknowledged → visible, p50 / p99",
-        ours: format!("{} / {} ms", millis(p50), millis(p99)),
-        theirs: format!(
-            "at {} appends/s, {} samples",
-            say::count(rate),
-            say::count(seen.len())
-        ),
-        ratio: String::new(),
-        goal: most.map_or_else(String::new, |(p50, p99)| {
-            format!("≤ {} / {} ms", p50.as_millis(), p99.as_millis())
-        }),
-        reached: most
-            .map(|most| measured.behind == 0 && p50 <= micros(most.0) && p99 <= micros(most.1)),
-    })
+    let sample = Sample::new(OURS, measured.accepted, measured.elapsed);
+    let ours = sample.spent(&spent).waited(&measured.visible);
+    let peer = figures
+        .peers
+        .measure(&["phoenix", "--row", "visible", "--seconds", "15"])
+        .await?;
+    let what = format!(
+        "runs: acknowledged → visible, at half of what is taken in, beside {pages:.0} pages/s"
+    );
+    Ok(Row::new("visible_runs", what, "events")
+        .side(Is::Ours, vec![ours])
+        .side(Is::Peer, peer)
+        .waits_at_most(Some(VISIBLE.0), VISIBLE.1))
+}
+
+/// Reads the newest runs page by page until `stop`; pages a second.
+async fn turn_pages(remote: &Remote, stop: &CancellationToken) -> anyhow::Result<f64> {
+    let mut runs = remote.runs(For::Reading).await?;
+    let (begun, mut pages) = (Instant::now(), 0_u32);
+    while !stop.is_cancelled() {
+        let request = ListRunsRequest {
+            page_size: PAGE,
+            ..ListRunsRequest::default()
+        };
+        runs.list_runs(request).await.context("reading a page")?;
+        pages += 1;
+        sleep_until(begun + PAGE_EVERY * pages).await;
+    }
+    Ok(f64::from(pages) / begun.elapsed().as_secs_f64())
+}
+
+/// How much is made visible a second while it comes in flat out; then the way in is killed while it takes in.
+async fn killed(ground: &mut Ground, figures: &Figures) -> anyhow::Result<Row> {
+    say::aside("Flat out with the projector on, and then a kill -9 of the way in …");
+    let writer = ground.pool(&ground.configs.projector.database)?;
+    let projector = ground.projector()?;
+    let flat_out = |callers, batch, duration| Job {
+        pace: Pace::Callers(callers),
+        duration,
+        batch,
+        records_max: u64::MAX,
+        check_every: 0,
+    };
+    drive(&ground.remote, &flat_out(16, 100, WARM)).await?;
+    let (watch, begun, first) = (Watch::begin(), Instant::now(), applied(&writer).await?);
+    drive(&ground.remote, &flat_out(16, 100, HALF)).await?;
+    let (seen, took) = (applied(&writer).await? - first, begun.elapsed());
+    let ours = Sample::new(OURS, seen, took).spent(&watch.end());
+    let before = written(ground).await?;
+    let remote = ground.remote.clone();
+    let killing = async {
+        sleep(HALF / 2).await;
+        ground.kill("ingest").await
+    };
+    let one_by_one = flat_out(CALLERS, 1, HALF);
+    let (last, killed) = tokio::join!(drive(&remote, &one_by_one), killing);
+    let last = last?;
+    killed?;
+    let found = written(ground).await? - before;
+    drained(&writer, before + found).await?;
+    projector.end().await?;
+    writer.close().await;
+    let ours = Sample {
+        lost_after_kill: Some(last.accepted.saturating_sub(found)),
+        ..ours
+    };
+    let lost = ours.lost_after_kill.unwrap_or_default();
+    let arguments = ["phoenix", "--row", "ingest_batch", "--seconds", "10"];
+    let mut peer = figures.peers.measure(&arguments).await?;
+    for sample in &mut peer {
+        sample.rate = sample.visible_rate.unwrap_or_default();
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a count of events of some seconds"
+    )]
+    let lost = lost as f64;
+    Ok(Row::new(
+        "visible_rate",
+        "made visible while taken in flat out",
+        "events",
+    )
+    .side(Is::Ours, vec![ours])
+    .side(Is::Peer, peer)
+    .rate_at_least(Is::Peer, 100.0)
+    .most("acknowledged and lost at kill -9", lost, 0.0))
 }

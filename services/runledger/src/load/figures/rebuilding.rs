@@ -11,11 +11,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::{Backlog, Projected};
+use super::cpu::Watch;
 use super::readers::{Known, Reads};
-use super::{Figure, WARM, pair};
+use super::row::{Is, OURS, Row, Sample};
+use super::{Figures, WARM};
+use crate::load::copy;
 use crate::load::driver::{Job, Measured, Pace, drive};
 use crate::load::ground::Ground;
-use crate::load::{copy, millis, rate};
 use crate::remote::Remote;
 use crate::say;
 
@@ -39,7 +41,7 @@ struct Felt {
     appends: Vec<Measured>,
 }
 
-pub(super) async fn measure(ground: &Ground, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+pub(super) async fn measure(ground: &Ground, figures: &Figures) -> anyhow::Result<()> {
     say::aside("A million records, projected …");
     let writer = ground.pool(&ground.configs.projector.database)?;
     let owner = ground.pool(&ground.configs.shared.database)?;
@@ -48,28 +50,36 @@ pub(super) async fn measure(ground: &Ground, figures: &mut Vec<Figure>) -> anyho
     let (copied, took) = copy::copy(&writer, &owner, COPIED_ROWS).await?;
     writer.close().await;
     owner.close().await;
-    figures.push(continuity(ground, &live).await?);
+    figures.push(continuity(ground, &live).await?)?;
     say::aside("… built anew, alone …");
+    let watch = Watch::begin();
     let took_alone = command(ground, &["rebuild", "runs"]).await?;
+    let spent = watch.end();
     command(ground, &["rebuild", "runs", "--finish"]).await?;
-    figures.extend(alone(&live, took_alone, rate(copied, took)));
+    let ours = Sample::new(OURS, live.rows, took_alone).spent(&spent);
+    let records = Sample::new(OURS, live.records, took_alone);
+    let copied = Sample::new("`COPY` into the widest table", copied, took);
+    let projected = Sample {
+        who: "the live projection of the same".to_owned(),
+        rate: live.records_per_second(),
+        events: live.records,
+        ..Sample::default()
+    };
+    let row = Row::new("rebuild", "built anew, indexed, compared, switched", "rows");
+    let row = row.side(Is::Ours, vec![ours]).side(Is::Limit, vec![copied]);
+    figures.push(row.rate_at_least(Is::Limit, 0.4))?;
+    let row = Row::new("rebuild_records", "the same, by records", "records");
+    let row = row
+        .side(Is::Ours, vec![records])
+        .side(Is::Limit, vec![projected]);
+    figures.push(row.rate_at_least(Is::Limit, 1.0))?;
     say::aside("… verified …");
     let verified = command(ground, &["verify", "runs"]).await?;
-    figures.push(Figure {
-        what: "`runledger verify`, whole",
-        ours: format!("{}/s", per_second(live.records, verified)),
-        theirs: format!(
-            "{} records in {:.0} s",
-            say::count(live.records),
-            verified.as_secs_f64()
-        ),
-        ratio: String::new(),
-        goal: String::new(),
-        reached: None,
-    });
+    let verified = Sample::new(OURS, live.records, verified);
+    let row = Row::new("verify", "`runledger verify runs`, whole", "records");
+    figures.push(row.side(Is::Ours, vec![verified]))?;
     say::aside("… and built anew by one worker while it is read.");
-    figures.push(read_meanwhile(ground, &live).await?);
-    Ok(())
+    figures.push(read_meanwhile(ground, &live).await?)
 }
 
 async fn idle(time: Duration) -> anyhow::Result<()> {
@@ -90,7 +100,7 @@ async fn command(ground: &Ground, arguments: &[&str]) -> anyhow::Result<Duration
 }
 
 /// What every record costs for the proof that none was left out: its digest, and rolling it on.
-async fn continuity(ground: &Ground, live: &Projected) -> anyhow::Result<Figure> {
+async fn continuity(ground: &Ground, live: &Projected) -> anyhow::Result<Row> {
     let log = Kafka::connect(&ground.configs.projector.kafka)?;
     let partition = Partition {
         family: Family::Run,
@@ -104,51 +114,27 @@ async fn continuity(ground: &Ground, live: &Projected) -> anyhow::Result<Figure>
     }
     std::hint::black_box(rolling);
     let passed = u64::try_from(records.len() * PASSES)?;
-    let (ours, theirs) = (
-        1e6 / rate(passed, begin.elapsed()),
-        1e6 / live.records_per_second(),
+    let hashed = Sample::new(OURS, passed, begin.elapsed());
+    let share = live.records_per_second() / hashed.rate;
+    let row = Row::new(
+        "continuity",
+        "digest and rolling hash of a record",
+        "records",
     );
-    Ok(Figure {
-        what: "digest and rolling hash of a record",
-        ours: format!("{ours:.2} µs"),
-        theirs: format!("{theirs:.1} µs (the live projection of one)"),
-        ratio: format!("{:.3}", ours / theirs),
-        goal: "≤ 0.02".to_owned(),
-        reached: Some(ours / theirs <= 0.02),
-    })
-}
-
-fn alone(live: &Projected, took: Duration, copied: f64) -> [Figure; 2] {
-    [
-        pair(
-            "records/s of a rebuild: built, indexed, compared, switched",
-            rate(live.records, took),
-            "the live projection of the same",
-            live.records_per_second(),
-            Some(1.0),
-        ),
-        pair(
-            "rows/s of the same",
-            rate(live.rows, took),
-            "`COPY` into the widest table",
-            copied,
-            Some(0.4),
-        ),
-    ]
+    let row = row.side(Is::Ours, vec![hashed]);
+    Ok(row.most("share of the live projection's time", share, 0.02))
 }
 
 /// The 99th percentile of reads while one worker rebuilds and a few appends go on, against the same
 /// while nothing rebuilds.
-async fn read_meanwhile(ground: &Ground, live: &Projected) -> anyhow::Result<Figure> {
+async fn read_meanwhile(ground: &Ground, live: &Projected) -> anyhow::Result<Row> {
     let projector = ground.projector()?;
     let known = Arc::new(Known::read(&ground.remote).await?);
     felt(&ground.remote, &known, idle(WARM)).await?;
-    let (_, idle) = felt(&ground.remote, &known, idle(IDLE_FOR)).await?;
+    let ((), idle) = felt(&ground.remote, &known, idle(IDLE_FOR)).await?;
     let one = ["rebuild", "runs", "--workers", "1"];
     let (took, busy) = felt(&ground.remote, &known, command(ground, &one)).await?;
     projector.end().await?;
-    let p99 = |felt: &Felt| felt.reads.latency.value_at_quantile(0.99);
-    let (ours, theirs) = (p99(&busy), p99(&idle));
     let counts: u64 = busy.appends.iter().map(|round| round.checks).sum();
     say::aside(format_args!(
         "  {} reads and {} with fresh tokens while {} records were built anew in {:.0} s; none failed, none was stale.",
@@ -157,16 +143,21 @@ async fn read_meanwhile(ground: &Ground, live: &Projected) -> anyhow::Result<Fig
         say::count(live.records),
         took.as_secs_f64(),
     ));
-    #[expect(clippy::cast_precision_loss, reason = "microseconds, far below 2^52")]
-    let ratio = ours as f64 / theirs.max(1) as f64;
-    Ok(Figure {
-        what: "p99 of 200 reads/s while one worker rebuilds",
-        ours: format!("{} ms", millis(ours)),
-        theirs: format!("{} ms (while nothing does)", millis(theirs)),
-        ratio: format!("{ratio:.1}"),
-        goal: "≤ 3".to_owned(),
-        reached: Some(ratio <= 3.0),
-    })
+    let sample = |who, felt: &Felt, took| {
+        Sample::new(who, felt.reads.latency.len(), took).waited(&felt.reads.latency)
+    };
+    let (ours, calm) = (
+        sample(OURS, &busy, took),
+        sample("while nothing is built", &idle, IDLE_FOR),
+    );
+    let ratio = ours.p99_ms.unwrap_or_default() / calm.p99_ms.unwrap_or(f64::MAX);
+    let row = Row::new(
+        "read_meanwhile",
+        "200 reads/s while one worker builds anew",
+        "reads",
+    );
+    let row = row.side(Is::Ours, vec![ours]).side(Is::Limit, vec![calm]);
+    Ok(row.most("p99, times that while nothing is built", ratio, 3.0))
 }
 
 /// Reads and appends until `work` is done.
@@ -223,8 +214,4 @@ async fn append(remote: &Remote, stop: &CancellationToken) -> anyhow::Result<Vec
         rounds.push(drive(remote, &job).await?);
     }
     Ok(rounds)
-}
-
-fn per_second(number: u64, took: Duration) -> String {
-    say::count(super::whole(rate(number, took)))
 }

@@ -1,4 +1,4 @@
-//! So many callers, each with one append in flight.
+//! So many callers, each with one append in flight: as fast as they are answered, or each at its moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use umadb_client::{AsyncUmaDbClient, UmaDbClient};
 use umadb_dcb::{DcbEvent, DcbEventStoreAsync as _};
 
@@ -15,6 +15,8 @@ use crate::cpu;
 use crate::server::Server;
 
 const CONNECTIONS: usize = 8;
+/// Most appends in flight in an open loop; beyond that they wait, and their latency says so.
+const IN_FLIGHT_MAX: usize = 1_024;
 /// Runs that the events belong to: each event has one tag, its run, or nobody could ask for it.
 const RUNS: u64 = 512;
 /// With its type, its tag and its id an event is about a kilobyte.
@@ -27,6 +29,8 @@ pub(crate) struct Job {
     pub(crate) callers: usize,
     /// Events of an append.
     pub(crate) batch: u32,
+    /// Appends a second, whatever the answers take; latency then counts from the moment an append was due.
+    pub(crate) rate: Option<u32>,
     pub(crate) warm_up: Duration,
     pub(crate) duration: Duration,
 }
@@ -58,9 +62,13 @@ pub(crate) async fn drive(server: &Server, job: Job) -> anyhow::Result<Measured>
     }
     let shared = Arc::new(Shared::default());
     let mut callers = JoinSet::new();
-    for number in 0..job.callers {
+    let every = job.rate.map(|rate| Duration::from_secs(1) / rate);
+    let in_flight = every.map_or(job.callers, |_| IN_FLIGHT_MAX);
+    let begin = Instant::now();
+    for number in 0..in_flight {
         let client = Arc::clone(&connections[number % CONNECTIONS]);
-        callers.spawn(call(client, Arc::clone(&shared), job.batch));
+        let due = every.map(|every| (begin, every));
+        callers.spawn(call(client, Arc::clone(&shared), job.batch, due));
     }
     let measured = tokio::select! {
         measured = watch(server, &shared, job) => measured,
@@ -101,10 +109,12 @@ async fn watch(server: &Server, shared: &Shared, job: Job) -> anyhow::Result<Mea
     })
 }
 
+/// `due`: when the first append is due, and how far apart they are.
 async fn call(
     client: Arc<AsyncUmaDbClient>,
     shared: Arc<Shared>,
     batch: u32,
+    due: Option<(Instant, Duration)>,
 ) -> anyhow::Result<Histogram<u64>> {
     let payload = format!("{{\"text\":\"{}\"}}", "x".repeat(PAYLOAD_BYTES));
     let mut latency = histogram()?;
@@ -115,8 +125,12 @@ async fn call(
             .tags([format!("run:{}", number % RUNS)])
             .data(payload.as_bytes());
         let events = (0..batch).map(|_| event.clone()).collect();
+        let begin = match due {
+            Some((first, every)) => first + every.mul_f64(f64::from(u32::try_from(number)?)),
+            None => Instant::now(),
+        };
+        sleep_until(begin).await;
         let is_measured = shared.is_measuring.load(Ordering::Relaxed);
-        let begin = Instant::now();
         client.append(events, None, None).await?;
         let took = begin.elapsed();
         shared

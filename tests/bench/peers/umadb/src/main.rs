@@ -30,6 +30,9 @@ struct Arguments {
     /// How long to measure
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Appends a second, each at its moment, whatever the answers take; without it as fast as they are answered
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
     /// How long to append before that
     #[arg(long, default_value_t = 3)]
     warm_up: u64,
@@ -70,6 +73,7 @@ impl Row {
         Job {
             callers,
             batch,
+            rate: arguments.rate,
             warm_up: Duration::from_secs(arguments.warm_up),
             duration: Duration::from_secs(arguments.seconds),
         }
