@@ -11,7 +11,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status demo test check proof bench bench-report clean lint fmt schema proto-lint \
+.PHONY: help setup up down status demo test test-tls check proof bench bench-report clean lint fmt schema proto-lint \
         proto-breaking proto-release
 
 help: ## show this list
@@ -39,6 +39,10 @@ demo: setup ## from nothing to real agent runs in the terminal
 test: setup ## every test, on a real Kafka and Postgres of their own
 	cargo build --locked --workspace --bins
 	@$(STACKS) run test cargo test --locked --workspace
+
+# Not part of `make test`: it builds OpenSSL, which takes minutes.
+test-tls: setup ## Kafka over TLS and with SASL, against a broker that wants them
+	@$(STACKS) run secure cargo test --locked -p runledger-eventlog --features tls --test secure --lib
 
 check: lint proto-lint proto-breaking ## what a change must pass besides the tests
 
@@ -80,6 +84,7 @@ proof: setup ## the long stories, in a release build; last, what faults under lo
 	@RUNLEDGER_PROOF=full $(STACKS) run test cargo test --locked --release -p runledger-tests --test house --test stories
 	@RUNLEDGER_PROOF=full cargo test --locked --release -p runledger-projection -p runledger-decider -p runledger-billing --lib simulation -- --nocapture
 	@RUNLEDGER_PROOF=full cargo test --locked --release -p runledger-tests --test faults
+	@$(MAKE) test-tls
 	@cat $(TARGET)/tmp/faults.txt
 
 FIGURES ?= all
@@ -91,9 +96,10 @@ bench: setup ## us beside what a user would take instead; FIGURES=load, replay, 
 bench-report: ## the newest figures into the README, with pictures
 	@tests/bench/report/run write
 
-clean: ## stop both stacks; delete their data, the fetched tools and what was built
+clean: ## stop all stacks; delete their data, the fetched tools and what was built
 	@$(STACKS) wipe dev
 	@$(STACKS) wipe test
+	@$(STACKS) wipe secure
 	@echo "deleting $(dir $(TOOLS)) and $(TARGET)"
 	@rm -rf $(dir $(TOOLS))
 	@cargo clean

@@ -86,8 +86,18 @@ kafka_config() {
     fi
     printf '\n# This stack\n'
     printf 'log.dirs=%s\n' "$2"
-    printf 'listeners=PLAINTEXT://127.0.0.1:%s,CONTROLLER://127.0.0.1:%s\n' "$kafka_port" "$controller_port"
-    printf 'advertised.listeners=PLAINTEXT://127.0.0.1:%s\n' "$kafka_advertised_port"
+    local listeners=PLAINTEXT://127.0.0.1:$kafka_port,CONTROLLER://127.0.0.1:$controller_port
+    local advertised=PLAINTEXT://127.0.0.1:$kafka_advertised_port
+    if [[ $stack == secure ]]; then
+      local sealed=SSL://127.0.0.1:$tls_port,SASL_SSL://127.0.0.1:$sasl_port
+      listeners+=,$sealed
+      advertised+=,$sealed
+      printf '\n'
+      cat "$here/kafka/secure.properties"
+      printf 'ssl.keystore.location=%s\n' "$state/kafka/broker.p12"
+    fi
+    printf 'listeners=%s\n' "$listeners"
+    printf 'advertised.listeners=%s\n' "$advertised"
     printf 'controller.quorum.voters=1@127.0.0.1:%s\n' "$controller_port"
   } >"$1"
 }
@@ -102,8 +112,22 @@ kafka_java() {
     -cp "$root/kafka/lib/*")
 }
 
+# The broker's certificate vouches for itself: whoever trusts ca.pem trusts it alone.
+kafka_certificate() {
+  local home=$state/kafka keytool
+  [[ $stack == secure && ! -f $home/ca.pem ]] || return 0
+  keytool=$(dirname "$(readlink -f "$(java_command)")")/keytool
+  local store=(-keystore "$home/broker.p12" -storepass runledger-dev -alias broker)
+  rm -f "$home/broker.p12"
+  "$keytool" -genkeypair "${store[@]}" -storetype PKCS12 -keyalg EC -dname CN=runledger-dev -validity 3650 \
+    -ext san=ip:127.0.0.1,dns:localhost -ext bc:critical=ca:true >/dev/null 2>&1 ||
+    die "keytool of the Java here could not make a certificate"
+  "$keytool" -exportcert -rfc "${store[@]}" -file "$home/ca.pem.new" >/dev/null 2>&1
+  mv "$home/ca.pem.new" "$home/ca.pem"
+}
+
 kafka_format() {
-  local home=$state/kafka
+  local home=$state/kafka users=()
   if [[ -f $home/data/meta.properties ]]; then return; fi
   [[ ! -d $home/data ]] || die "$home/data is not a Kafka data folder; move it away, or run \`deploy/dev/stack wipe $stack\`"
   say "formatting Kafka's storage"
@@ -113,7 +137,10 @@ kafka_format() {
   # Sixteen random bytes in url-safe base64; a leading '-' would read as an option.
   local id
   id=r$(head -c 16 /dev/urandom | base64 | tr '+/' '__' | cut -c 1-20)A
-  if ! "${java_line[@]}" kafka.tools.StorageTool format --ignore-formatted \
+  if [[ $stack == secure ]]; then
+    users=(--add-scram 'SCRAM-SHA-256=[name=runledger,password=runledger-dev]')
+  fi
+  if ! "${java_line[@]}" kafka.tools.StorageTool format --ignore-formatted ${users[@]+"${users[@]}"} \
     --config "$home/format.properties" --cluster-id "$id" </dev/null >"$home/logs/format.log" 2>&1; then
     fail_with_log "Kafka's storage could not be formatted" "$home/logs/format.log"
   fi
@@ -149,6 +176,7 @@ kafka_up() {
     rm -rf "${home:?}/tmp/"*
     kafka_jars
     kafka_java "$home/logs"
+    kafka_certificate
     kafka_format
     kafka_config "$home/server.properties" "$home/data"
     kafka_limits

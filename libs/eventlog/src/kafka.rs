@@ -29,11 +29,13 @@ mod membership;
 mod orders;
 mod producer;
 mod reader;
+mod security;
 
 pub use config::{Compression, Config};
 use core::Core;
 use producer::{Batch, Report};
 use reader::Reader;
+pub use security::{Mechanism, Protocol, Security};
 
 /// Most questions that block a thread at one time.
 const QUESTIONS_MAX: usize = 8;

@@ -81,7 +81,7 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Dev => dev::run().await,
+        Command::Dev => Box::pin(dev::run()).await,
         Command::Demo(args) => demo::run(&args).await,
         Command::Import(args) => import::run(&args).await,
         Command::Record(args) => replay::record(&args).await,

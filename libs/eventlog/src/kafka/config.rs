@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use runledger_domain::log::Family;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use super::security::Security;
 use crate::error::Error;
 use crate::subscription::SubscriptionOptions;
 use crate::wire::TOPIC_BYTES_MAX;
@@ -17,7 +18,7 @@ const QUEUE_BYTES_MAX: usize = 1 << 30;
 const FETCH_BYTES_MAX: u32 = 8 << 20;
 
 /// How to reach Kafka. Every field has a default; unknown ones are refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Bootstrap addresses, `host:port`, separated by commas.
@@ -48,9 +49,10 @@ pub struct Config {
     /// How long the broker may hold a fetch that finds less. Latency, against the broker's time.
     #[serde(with = "humantime_serde")]
     pub fetch_wait: Duration,
+    pub security: Security,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     None,
@@ -73,6 +75,7 @@ impl Default for Config {
             session_timeout: Duration::from_secs(6),
             fetch_bytes: 256 << 10,
             fetch_wait: Duration::from_millis(10),
+            security: Security::default(),
         }
     }
 }
@@ -134,11 +137,14 @@ impl Config {
         if !within(self.fetch_wait, 1, 5_000) {
             return refuse("fetch_wait", "must be 1 ms to 5 s");
         }
-        Ok(())
+        self.security.check()
     }
 
-    pub(super) fn client(&self) -> ClientConfig {
+    /// What every client of this log begins with.
+    #[must_use]
+    pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
+        self.security.apply(&mut config);
         config
             .set("bootstrap.servers", self.brokers.trim())
             .set("client.id", "runledger")

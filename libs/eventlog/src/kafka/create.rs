@@ -46,6 +46,9 @@ pub(super) async fn topics(core: &Core, families: &[Family]) -> Result<(), Error
         match result {
             Ok(topic) => tracing::info!(topic, "made"),
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code @ RDKafkaErrorCode::OperationTimedOut)) => {
+                return Err(fault(DOING, &topic, KafkaError::AdminOp(code)));
+            }
             Err((topic, code)) => {
                 tracing::error!(topic, %code, "the topic could not be made");
                 return Err(Error::Refused {

@@ -239,7 +239,12 @@ fn transient(doing: &'static str, topic: &str, error: KafkaError) -> Result<(), 
 /// What an error of the client library means to us.
 pub(super) fn fault(doing: &'static str, topic: &str, error: KafkaError) -> Error {
     use RDKafkaErrorCode as Code;
-    match error.rdkafka_error_code() {
+    let code = match &error {
+        // An answer to the whole request, which the client library does not count as a code.
+        KafkaError::AdminOp(Code::OperationTimedOut) => Some(Code::OperationTimedOut),
+        error => error.rdkafka_error_code(),
+    };
+    match code {
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
             Error::NoTopic {
                 topic: topic.to_owned(),

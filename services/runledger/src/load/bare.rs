@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -42,16 +41,8 @@ impl ProducerContext for Deliveries {
     }
 }
 
-fn client(config: &Config) -> ClientConfig {
-    let mut client = ClientConfig::new();
-    client
-        .set("bootstrap.servers", &config.brokers)
-        .set("client.id", "runledger-figures");
-    client
-}
-
 fn admin(config: &Config) -> anyhow::Result<AdminClient<DefaultClientContext>> {
-    client(config).create().context("a Kafka client")
+    config.client().create().context("a Kafka client")
 }
 
 /// Makes the topic of the loop.
@@ -90,7 +81,8 @@ pub(super) fn produce(
 ) -> anyhow::Result<(u64, Duration)> {
     let delivered = Arc::new(AtomicU64::new(0));
     // As the event log sets its own producer up.
-    let producer: ThreadedProducer<Deliveries> = client(config)
+    let producer: ThreadedProducer<Deliveries> = config
+        .client()
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("linger.ms", config.linger_ms.to_string())
@@ -143,7 +135,8 @@ pub(super) async fn append_and_commit(
     callers: u16,
     duration: Duration,
 ) -> anyhow::Result<Histogram<u64>> {
-    let producer: FutureProducer = client(config)
+    let producer: FutureProducer = config
+        .client()
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("linger.ms", config.linger_ms.to_string())
