@@ -116,7 +116,46 @@ async fn what_agents_do_is_counted_exactly_and_the_same_anew() {
         .await;
     assert!(built, "{said}");
     assert_real_runs(&viewer).await;
+    assert_retired(&installation, &viewer).await;
     installation.assert_unharmed();
+}
+
+/// The runs are of 2024. Without their minutes their years are what they were; a part that minutes alone could answer is
+/// refused; and folding it all anew comes to the same.
+async fn assert_retired(installation: &Installation, viewer: &Analytics) {
+    let nonsense = ["retire", "--minutes", "30d", "--days", "20d"];
+    let (done, said) = installation.analytics_command(3, &nonsense).await;
+    assert!(
+        !done && said.contains("minutes cannot be kept for longer"),
+        "{said}"
+    );
+    let (done, said) = installation
+        .analytics_command(4, &["retire", "--minutes", "2d", "--quarters", "30d"])
+        .await;
+    assert!(done && said.contains("rollups of"), "{said}");
+    assert_real_runs(viewer).await;
+    let of_minutes = wire::Question {
+        range: Some(wire::Range {
+            from: at(1_704_067_260),
+            to: at(1_924_992_000),
+        }),
+        ..question(wire::Subject::Run, &[])
+    };
+    let request = wire::QueryRequest {
+        question: Some(of_minutes),
+        ..wire::QueryRequest::default()
+    };
+    let refused = viewer
+        .clone()
+        .query(request)
+        .await
+        .expect_err("it is retired");
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert!(refused.message().contains("kept from"), "{refused:?}");
+    let (whole, said) = installation
+        .analytics_command(5, &["verify", "analytics"])
+        .await;
+    assert!(whole, "{said}");
 }
 
 async fn import(installation: &Installation, tenant: &Tenant) {

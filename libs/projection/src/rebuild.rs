@@ -30,6 +30,7 @@ pub use compare::{Difference, DifferenceKind};
 pub use continuity::Discontinuity;
 pub use parked::{Parked, ParkedStream};
 use running::Running;
+pub use running::try_lock;
 pub use walk::{Found, Page, Range, Read, Span, Step as WalkStep, Walk};
 
 /// What a rebuild works with.

@@ -7,6 +7,9 @@ SELECT tenant_id, mode, grain, at, series, subject, agent_id, agent_version, mod
               $17::text[], $18::text[], $19::text[])
     AS added (tenant_id, mode, grain, at, series, subject, agent_id, agent_version, model, space_id, tool, status,
               verdict, kind, error, count, quantity, duration, durations)
+ WHERE NOT EXISTS (SELECT FROM analytics.horizons h
+                    WHERE (h.tenant_id, h.mode, h.grain) = (added.tenant_id, added.mode, added.grain)
+                      AND added.at < h.kept_from)
     ON CONFLICT ON CONSTRAINT rollups_pkey DO UPDATE
    SET count = r.count + EXCLUDED.count, quantity = r.quantity + EXCLUDED.quantity,
        duration = r.duration + EXCLUDED.duration,

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use chrono::SecondsFormat;
 use runledger_domain::analytics::Question;
 use runledger_domain::fault::{Fault, Kind};
 use runledger_domain::scope::Scope;
+use runledger_domain::time::Timestamp;
 use runledger_projection::{ReadOptions, Reader, Snapshot};
 use runledger_proto::common::v1 as common;
 use runledger_role::reading::Reading;
@@ -24,6 +26,7 @@ mod rpc;
 mod summary;
 mod sums;
 
+use crate::retention::Horizons;
 use sums::{Sum, Top};
 
 /// Section `[api]`.
@@ -67,9 +70,11 @@ impl Api {
             .execute(&mut *snapshot.tx)
             .await
             .map_err(|error| self.reading.database(error))?;
+        let horizons = Horizons::of(&mut snapshot.tx, scope).await;
         Ok(View {
             reading: &self.reading,
             scope,
+            horizons: horizons.map_err(|error| self.reading.database(error))?,
             snapshot,
         })
     }
@@ -79,12 +84,14 @@ impl Api {
 struct View<'a> {
     reading: &'a Reading,
     scope: Scope,
+    horizons: Horizons,
     snapshot: Snapshot,
 }
 
 impl View<'_> {
     /// The largest groups of a question over its whole range.
     async fn top(&mut self, question: &Question, limit: u32) -> Result<Top, Fault> {
+        self.is_kept(question, &[])?;
         let found = sums::top(&mut self.snapshot.tx, self.scope, question, limit).await;
         found.map_err(|error| self.fault(error))
     }
@@ -94,11 +101,25 @@ impl View<'_> {
         &mut self,
         question: &Question,
         groups: &[Vec<String>],
-        edges: &[runledger_domain::time::Timestamp],
+        edges: &[Timestamp],
     ) -> Result<Vec<Sum>, Fault> {
+        self.is_kept(question, edges)?;
         let tx = &mut self.snapshot.tx;
         let found = sums::by_period(tx, self.scope, question, groups, edges).await;
         found.map_err(|error| self.fault(error))
+    }
+
+    /// An answer from half of what there was would look like any other.
+    fn is_kept(&self, question: &Question, edges: &[Timestamp]) -> Result<(), Fault> {
+        let pieces = sums::pieces(question, edges);
+        let Some((grain, kept_from)) = self.horizons.lacking(&pieces) else {
+            return Ok(());
+        };
+        let message = format!(
+            "the {grain}s that this takes are kept from {} on; ask from there, or for whole days of UTC",
+            kept_from.to_rfc3339_opts(SecondsFormat::Secs, true)
+        );
+        Err(Fault::new(Kind::Precondition, "RETIRED", message))
     }
 
     fn fault(&self, error: sqlx::Error) -> Fault {

@@ -7,11 +7,13 @@
 mod api;
 mod config;
 mod projector;
+mod retention;
 mod serve;
 mod statements;
 mod upkeep;
 
 pub use config::{API_DEFAULTS, ApiConfig, PROJECTOR_DEFAULTS, ProjectorConfig};
 pub use projector::{Analytics, FAMILIES, TABLES};
+pub use retention::{Keep, RetireError, Retired, Retirement};
 pub use serve::{serve_api, serve_api_on, serve_projector, serve_projector_on};
 pub use upkeep::{UPKEEP_DEFAULTS, UpkeepConfig, upkeep, upkeep_on};

@@ -15,6 +15,7 @@ mod load;
 mod people;
 mod policies;
 mod replay;
+mod retire;
 
 pub(crate) use analytics::{
     Analytics, AnalyticsAsk, AnalyticsDiagnose, AnalyticsQuery, AnalyticsRange, AnalyticsSummary,
@@ -43,6 +44,7 @@ pub(crate) use policies::{
     PolicyUpdate,
 };
 pub(crate) use replay::{Record, Replay, Times};
+pub(crate) use retire::Retire;
 
 /// The ledger under an AI-agent platform.
 ///
@@ -166,6 +168,9 @@ pub(crate) enum Command {
     /// before is kept for --rollback until --finish drops it. Interrupted, it goes on where it was
     /// when it is run again; until the switch nothing that is served changes.
     Rebuild(Rebuild),
+    /// Delete rollups of analytics that are older than they are to be kept, for good: rebuilding does not bring them
+    /// back. To be run now and then, once a day for example
+    Retire(Retire),
     /// Records that the read model could not apply: list, show, redrive, skip
     ///
     /// A record that cannot be applied parks its stream, a run for example: that record and all

@@ -27,6 +27,7 @@ mod policies;
 mod reading;
 mod remote;
 mod replay;
+mod retire;
 mod roles;
 mod runs;
 mod say;
@@ -119,6 +120,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Lag(args) => lag::run(&args).await,
         Command::Verify(args) => upkeep::verify(&args).await,
         Command::Rebuild(args) => upkeep::rebuild(&args).await,
+        Command::Retire(args) => retire::run(&args).await,
         Command::DeadLetters(args) => dead_letters::run(&args.command).await,
         Command::Load(args) => load::run(&args).await,
         Command::Ingest(role) => roles::ingest(&role).await,

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use runledger_analytics::{RetireError, Retirement};
 use runledger_approvals::{ReadModel, Rules};
 use runledger_decider::Books;
 use runledger_projection::Projection;
@@ -55,7 +56,7 @@ pub(crate) async fn verify(args: &cli::Verify) -> anyhow::Result<()> {
             Some((upkeep, _telemetry)) => verify_with(&upkeep, args).await,
             None => Ok(()),
         },
-        cli::Model::Analytics => match open_analytics(&args.role, args.workers)? {
+        cli::Model::Analytics => match open_analytics(&args.role, args.workers).await? {
             Some((upkeep, _telemetry)) => verify_with(&upkeep, args).await,
             None => Ok(()),
         },
@@ -96,7 +97,7 @@ pub(crate) async fn rebuild(args: &cli::Rebuild) -> anyhow::Result<()> {
             Some((upkeep, _telemetry)) => rebuild_with(&upkeep, args).await,
             None => Ok(()),
         },
-        cli::Model::Analytics => match open_analytics(&args.role, args.workers)? {
+        cli::Model::Analytics => match open_analytics(&args.role, args.workers).await? {
             Some((upkeep, _telemetry)) => rebuild_with(&upkeep, args).await,
             None => Ok(()),
         },
@@ -180,7 +181,7 @@ fn open_audit(role: &cli::Role, workers: u16) -> Opened<runledger_audit::Audit> 
     Ok(Some((upkeep, guard)))
 }
 
-fn open_analytics(role: &cli::Role, workers: u16) -> Opened<runledger_analytics::Analytics> {
+async fn open_analytics(role: &cli::Role, workers: u16) -> Opened<runledger_analytics::Analytics> {
     let Some(config) = roles::load::<runledger_analytics::UpkeepConfig>(
         role,
         runledger_analytics::UPKEEP_DEFAULTS,
@@ -190,6 +191,12 @@ fn open_analytics(role: &cli::Role, workers: u16) -> Opened<runledger_analytics:
     };
     let guard = telemetry::init(&config.telemetry, "upkeep")?;
     let (workers, shutdown) = (usize::from(workers), CancellationToken::new());
+    // What a retirement that was cut short has left is in no new generation.
+    match Retirement::new(&config)?.sweep().await {
+        // The one who is busy says so again, in words that fit what was asked for.
+        Ok(_) | Err(RetireError::Busy) => {}
+        Err(error) => return Err(error.into()),
+    }
     let upkeep = runledger_analytics::upkeep(&config, roles::clock(), workers, shutdown)?;
     Ok(Some((upkeep, guard)))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use runledger_domain::log::Partition;
 use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -28,6 +28,18 @@ use crate::store::{self, Generation};
 const LOOK_FOR_US_EVERY: &str = "500";
 /// How often it is made sure that the lock is still held.
 const LOOK_AT_LOCK_EVERY: Duration = Duration::from_secs(1);
+
+/// Takes the lock of rebuilds and verifies of one read model, for as long as the connection lives or until it lets all
+/// its advisory locks go. False: another has it.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn try_lock(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")
+        .bind(format!("rebuild {name}"))
+        .fetch_one(connection)
+        .await
+}
 
 /// What comparing two generations came to.
 pub(super) struct Compared {
@@ -75,11 +87,7 @@ impl<'a, P: Projection, F: Fn() -> P + Sync> Running<'a, P, F> {
         let locking = Error::database("take the lock of rebuilds");
         let locked = async {
             let mut connection = owner_pool.acquire().await?;
-            let taken: bool =
-                sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")
-                    .bind(format!("rebuild {}", site.name))
-                    .fetch_one(&mut *connection)
-                    .await?;
+            let taken = try_lock(&mut connection, &site.name).await?;
             Ok((taken, connection))
         };
         let (taken, lock) = locked.await.map_err(locking)?;

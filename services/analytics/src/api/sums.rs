@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use runledger_domain::analytics::{Dimension, Durations, Measure, Measures, Question};
+use runledger_domain::analytics::{
+    Dimension, Durations, Grain, Measure, Measures, Question, Range,
+};
 use runledger_domain::scope::Scope;
 use runledger_domain::time::Timestamp;
 use sqlx::{FromRow, Postgres, QueryBuilder, Transaction};
@@ -68,6 +70,11 @@ struct Selection<'q> {
     groups: Option<&'q [Vec<String>]>,
     /// Where lengths of time begin; empty: the range is not cut.
     edges: &'q [Timestamp],
+}
+
+/// The rollups that answer a question. The first length of time may begin before the range: nothing lies there.
+pub(super) fn pieces(question: &Question, edges: &[Timestamp]) -> Vec<(Grain, Range)> {
+    question.range.cover(edges.get(1..).unwrap_or_default())
 }
 
 pub(super) async fn top(
@@ -245,13 +252,8 @@ impl Selection<'_> {
             .push(" AND r.subject = ")
             .push_bind(self.question.subject.as_str());
         query.push(" AND (");
-        for (number, (grain, piece)) in self
-            .question
-            .range
-            .cover(self.edges_within())
-            .into_iter()
-            .enumerate()
-        {
+        let pieces = pieces(self.question, self.edges);
+        for (number, (grain, piece)) in pieces.into_iter().enumerate() {
             query.push(if number == 0 {
                 "(r.grain = "
             } else {
@@ -266,11 +268,6 @@ impl Selection<'_> {
             query.push(" AND ").push(column(*dimension));
             query.push(" = ANY (").push_bind(values.clone()).push(")");
         }
-    }
-
-    /// The first length of time may begin before the range: nothing lies there.
-    fn edges_within(&self) -> &[Timestamp] {
-        self.edges.get(1..).unwrap_or_default()
     }
 
     fn push_groups(&self, query: &mut QueryBuilder<Postgres>) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
+use metrics::counter;
 use runledger_domain::analytics::{Call, Cell, Durations, Measures, Origin, Run};
 use runledger_domain::scope::Scope;
 use runledger_domain::time::Timestamp;
@@ -289,7 +290,7 @@ pub(super) async fn rollups(
     if grains.is_empty() {
         return Ok(());
     }
-    sqlx::query(statements::UPSERT_ROLLUPS)
+    let added = sqlx::query(statements::UPSERT_ROLLUPS)
         .bind(&cells.scopes.tenants)
         .bind(&cells.scopes.modes)
         .bind(&grains)
@@ -312,6 +313,12 @@ pub(super) async fn rollups(
         .execute(&mut *tx)
         .await
         .map_err(ApplyError::database("add to the rollups"))?;
+    let left_out = u64::try_from(grains.len())
+        .unwrap_or_default()
+        .saturating_sub(added.rows_affected());
+    if left_out > 0 {
+        counter!("runledger_analytics_retired_total").increment(left_out);
+    }
     if cells.take_nothing_away() {
         return Ok(());
     }

@@ -11,4 +11,5 @@ mod by_hand;
 mod events;
 mod property;
 mod real;
+mod retention;
 mod tables;

@@ -18,7 +18,7 @@ use crate::events::{Event, events, scope};
 use crate::tables::{left_aside, rollups};
 
 /// The records by partition, in the order of the log.
-fn log(scope: Scope, events: &[Event]) -> Vec<Vec<Applied>> {
+pub(crate) fn log(scope: Scope, events: &[Event]) -> Vec<Vec<Applied>> {
     let mut partitions: BTreeMap<Partition, Vec<Applied>> = BTreeMap::new();
     for event in events {
         let records = partitions.entry(event.partition(scope)).or_default();
@@ -28,7 +28,7 @@ fn log(scope: Scope, events: &[Event]) -> Vec<Vec<Applied>> {
 }
 
 /// Folds a batch in, as the loop does: some are begun and come to nothing.
-async fn fold(pool: &PgPool, batch: &[&Applied], is_lost_first: bool) {
+pub(crate) async fn fold(pool: &PgPool, batch: &[&Applied], is_lost_first: bool) {
     for commits in [false, true] {
         if !commits && !is_lost_first {
             continue;
@@ -47,22 +47,22 @@ async fn fold(pool: &PgPool, batch: &[&Applied], is_lost_first: bool) {
 }
 
 /// Sizes of batches, and whether each is lost once.
-fn cuts() -> impl Strategy<Value = Vec<(usize, bool)>> {
+pub(crate) fn cuts() -> impl Strategy<Value = Vec<(usize, bool)>> {
     proptest::collection::vec((1..12_usize, proptest::bool::weighted(0.2)), 1..20)
 }
 
-fn tenant() -> Scope {
+pub(crate) fn tenant() -> Scope {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     scope(NEXT.fetch_add(1, Ordering::Relaxed).into())
 }
 
-struct Given {
-    runtime: Runtime,
+pub(crate) struct Given {
+    pub(crate) runtime: Runtime,
     _database: Database,
-    pool: PgPool,
+    pub(crate) pool: PgPool,
 }
 
-fn given() -> Given {
+pub(crate) fn given() -> Given {
     let runtime = Runtime::new().unwrap();
     let (database, pool) = runtime.block_on(async {
         let database = Database::fresh().await;
@@ -76,7 +76,7 @@ fn given() -> Given {
     }
 }
 
-fn runner(cases: u32) -> TestRunner {
+pub(crate) fn runner(cases: u32) -> TestRunner {
     TestRunner::new(Config {
         cases,
         failure_persistence: None,

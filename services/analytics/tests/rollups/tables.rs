@@ -37,6 +37,11 @@ impl Row {
         }
     }
 
+    /// Whether it is of this grain and begins before this moment.
+    pub(crate) fn is_before(&self, grain: &str, at: i64) -> bool {
+        self.grain == grain && self.at < at
+    }
+
     with!(tool, status, verdict, kind, error);
 
     pub(crate) fn within(mut self, grain: &str, at: i64) -> Self {

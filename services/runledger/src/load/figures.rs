@@ -10,6 +10,7 @@ use crate::{cli, say};
 
 mod appending;
 mod backlog;
+mod capacity;
 mod cpu;
 mod freshness;
 mod governed;
@@ -95,6 +96,9 @@ pub(super) async fn run(args: &cli::Load) -> anyhow::Result<()> {
         let mut ground = Ground::prepare(admin).await?;
         let measured = Box::pin(ledger::measure(&mut ground, &figures)).await;
         Box::pin(ground.leave(measured)).await?;
+    }
+    if part.includes(cli::Figures::Capacity) {
+        Box::pin(capacity::measure(admin, &figures)).await?;
     }
     if part.includes(cli::Figures::Freshness) {
         let mut ground = Ground::prepare(admin).await?;

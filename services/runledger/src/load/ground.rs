@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use runledger_domain::log::Family;
+use runledger_domain::scope::{Mode, PrincipalKind, Role};
 use runledger_proto::directory::v1::{Limits, SetLimitsRequest};
 use runledger_service::ids;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -18,7 +19,7 @@ use super::process::{Process, free_address};
 use crate::credentials::{Credentials, Endpoints};
 use crate::house::{self, Configs};
 use crate::remote::{For, Refusal, Remote};
-use crate::{migrate, seed};
+use crate::{admin, migrate, seed};
 
 /// As much as a tenant can be allowed: the machine is to be the limit.
 const LIMITS: Limits = Limits {
@@ -41,6 +42,14 @@ pub(super) struct Ground {
 impl Ground {
     /// Makes the database and the topics, starts every role but the projector, each in its process, and lets the tenant do all it can.
     pub(super) async fn prepare(admin: &SecretString) -> anyhow::Result<Self> {
+        Self::prepare_with(admin, None).await
+    }
+
+    /// The same with another number of partitions for each topic than the configured one.
+    pub(super) async fn prepare_with(
+        admin: &SecretString,
+        partitions: Option<u32>,
+    ) -> anyhow::Result<Self> {
         let name = format!("figures_{}", ids::fresh().simple());
         execute(
             admin,
@@ -50,15 +59,22 @@ impl Ground {
         .context(
             "making a database of its own; --admin-postgres names a superuser of the dev stack",
         )?;
-        let furnished = Box::pin(Self::furnish(admin, &name)).await;
+        let furnished = Box::pin(Self::furnish(admin, &name, partitions)).await;
         if furnished.is_err() {
             drop_database(admin, &name).await?;
         }
         furnished
     }
 
-    async fn furnish(admin: &SecretString, name: &str) -> anyhow::Result<Self> {
-        let configs = configs(name)?;
+    async fn furnish(
+        admin: &SecretString,
+        name: &str,
+        partitions: Option<u32>,
+    ) -> anyhow::Result<Self> {
+        let mut configs = configs(name)?;
+        if let Some(partitions) = partitions {
+            configs.shared.kafka.partitions = partitions;
+        }
         migrate::migrate(&configs.shared).await?;
         let mut folder = TempDir::with_prefix("runledger-figures-")?;
         folder.disable_cleanup(true);
@@ -187,9 +203,27 @@ impl Ground {
     /// The id of the one tenant.
     pub(super) async fn tenant(&self) -> anyhow::Result<String> {
         let mut directory = self.remote.directory(For::Operating).await?;
-        let tenants = crate::admin::all_tenants(&mut directory).await?;
+        let tenants = admin::all_tenants(&mut directory).await?;
         let tenant = tenants.into_iter().next().context("there is no tenant")?;
         Ok(tenant.tenant_id)
+    }
+
+    /// As so many tenants, each of which may do all it can.
+    pub(super) async fn tenants(&self, count: u16) -> anyhow::Result<Vec<Remote>> {
+        let mut directory = self.remote.directory(For::Operating).await?;
+        let mut tenants = Vec::new();
+        for number in 0..count {
+            let tenant = admin::create_tenant(&mut directory, &format!("tenant-{number}")).await?;
+            let (kind, role) = (PrincipalKind::Agent, Role::Agent);
+            let agent =
+                admin::principal_named(&mut directory, &tenant.tenant_id, "load", kind, role)
+                    .await?;
+            let (_, key) =
+                admin::create_key(&mut directory, &agent, Mode::Live, "of a measurement").await?;
+            tenants.push(self.remote.with_key(key.into()));
+        }
+        allow_all(&self.remote).await?;
+        Ok(tenants)
     }
 
     /// A file among those that go with the ground; `credentials.toml` is there.
@@ -321,7 +355,7 @@ fn configs(name: &str) -> anyhow::Result<Configs> {
 
 async fn allow_all(remote: &Remote) -> anyhow::Result<()> {
     let mut directory = remote.directory(For::Operating).await?;
-    for tenant in crate::admin::all_tenants(&mut directory).await? {
+    for tenant in admin::all_tenants(&mut directory).await? {
         let request = SetLimitsRequest {
             tenant_id: tenant.tenant_id,
             limits: Some(LIMITS),
