@@ -93,7 +93,7 @@ bench: setup ## us beside what a user would take instead; FIGURES=load, replay, 
 	cargo build --locked --release --bin runledger
 	@deploy/dev/bench $(FIGURES)
 
-bench-report: ## the newest figures into the README, with pictures
+bench-report: ## the newest line of each figure, into the README with pictures; no measurement
 	@tests/bench/report/run write
 
 clean: ## stop all stacks; delete their data, the fetched tools and what was built

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -132,7 +133,7 @@ class Process:
             os.killpg(self.child.pid, signal.SIGKILL)
         self.child.wait()
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -180,9 +181,17 @@ class Cpu:
             name: time.process_time() if pid == os.getpid() else cpu_seconds(pid) for name, pid in self.pids.items()
         }
 
-    def us_per(self, events: int) -> dict[str, float]:
+    def spent_s(self) -> dict[str, float]:
+        """So far. What `looking` has used, a process of Postgres that only watches, is not the doing of the peer."""
         now = self._now()
-        return {name: round((now[name] - self.before[name]) * 1e6 / max(events, 1), 1) for name in self.pids}
+        spent = {name: now[name] - self.before[name] for name in self.pids}
+        if (looking := spent.pop("looking", None)) is not None:
+            spent["postgres"] -= looking
+        return spent
+
+
+def us_per_event(spent_s: Mapping[str, float], events: int) -> dict[str, float]:
+    return {name: round(max(seconds, 0) * 1e6 / events, 1) for name, seconds in spent_s.items()}
 
 
 def wait_until(deadline_s: float, what: str, is_so: Callable[[], bool], process: Process) -> None:

@@ -1,63 +1,122 @@
-"""Rows as a Markdown table."""
+"""Rows as a Markdown table: a line for each side, with the goals beside them."""
 
 from __future__ import annotations
 
+import math
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
+from statistics import median_high
+
 from rows import Goal, Row, Side
 
-HEAD = "| row | Runledger | beside it | CPU µs an event: ours, beside it | p50 / p99 ms: ours, beside it | goals |"
+HEAD = ["figure", "who", "rate", "Runledger ÷ it", "p50 / p99 ms", "CPU µs an event", "goals"]
 
 
-def rate(value: float) -> str:
-    return f"{value:,.0f}/s"
+def figure(value: float) -> str:
+    """Three digits, and all of a large number: more is more than a benchmark knows."""
+    if value == 0:
+        return "0"
+    digits = max(2 - math.floor(math.log10(abs(value))), 0)
+    text = f"{value:,.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def cpu(side: Side) -> str:
-    """Of the processes under test, which the callers are not."""
-    used = sum(us for name, us in side.cpu_us.items() if name != "client")
-    return f"{used:.1f}" if used else "–"
+def name(side: Side) -> str:
+    return {"ours": "**Runledger**", "limit": f"{side.who} (limit)"}.get(side.kind, side.who)
+
+
+def rate(side: Side, unit: str) -> str:
+    return "" if side.rate is None else f"{figure(side.rate)} {unit}/s"
+
+
+def ratio(ours: Side | None, side: Side) -> str:
+    """Round by round where there are as many, as goals are measured: the machine's speed moves between rounds."""
+    if ours is None or side.kind == "ours" or not ours.rate or not side.rate:
+        return ""
+    if len(ours.rates) == len(side.rates) > 0 and all(side.rates):
+        return figure(median_high(us / them for us, them in zip(ours.rates, side.rates, strict=True)))
+    return figure(ours.rate / side.rate)
 
 
 def waited(side: Side) -> str:
     if side.p50_ms is None or side.p99_ms is None:
-        return "–"
-    return f"{side.p50_ms:.1f} / {side.p99_ms:.1f}"
+        return ""
+    return f"{figure(side.p50_ms)} / {figure(side.p99_ms)}"
 
 
-def goal(goal: Goal) -> str:
+def cpu(side: Side) -> str:
+    return "" if side.cpu_us_tested is None else figure(side.cpu_us_tested)
+
+
+def reached(goal: Goal) -> str:
     sign = "≥" if goal.is_least else "≤"
     mark = "reached" if goal.reached else "**missed**"
-    digits = 3 if 0 < abs(goal.value) < 0.1 else 2 if abs(goal.value) < 100 else 0
-    bound = f"{goal.bound:,.2f}".rstrip("0").rstrip(".")
-    return f"{goal.what} {goal.value:,.{digits}f} ({sign} {bound}): {mark}"
+    return f"{goal.what}: {figure(goal.value)} ({sign} {figure(goal.bound)}), {mark}"
 
 
-def line(row: Row) -> str:
-    ours = row.side("ours")
-    others = [side for side in row.sides if side.kind != "ours"]
-    cells = [
-        f"{row.what}, {row.unit}",
-        rate(ours.rate) if ours else "–",
-        "<br>".join(f"{side.who} {rate(side.rate)}" for side in others),
-        "<br>".join(cpu(side) for side in row.sides),
-        "<br>".join(waited(side) for side in row.sides),
-        "<br>".join(goal(one) for one in row.goals) if row.void is None else f"void: {row.void}",
+def remarks(row: Row) -> list[str]:
+    """What stands beside the sides. Goals of a row that does not count are neither reached nor missed."""
+    if row.void is not None:
+        return [f"**does not count**: {row.void}"]
+    lost = [
+        f"{side.who}: {side.lost:,} acknowledged and lost at kill -9"
+        for side in row.sides
+        if side.lost is not None and side.kind != "ours"
     ]
-    return "| " + " | ".join(cell or "–" for cell in cells) + " |"
+    return [*map(reached, row.goals), *lost]
 
 
-def machine(row: Row) -> str:
-    facts = row.machine
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(facts["versions"].items()))
+def cells(row: Row) -> Iterator[list[str]]:
+    """One list a line of the table; only the first names the figure."""
+    ours, what = row.side("ours"), row.what
+    for side, remark in zip_longest(row.sides, remarks(row)):
+        told = [name(side), rate(side, row.unit), ratio(ours, side), waited(side), cpu(side)] if side else [""] * 5
+        yield [what, *told, remark or ""]
+        what = ""
+
+
+def _span(values: Iterable[float]) -> str:
+    low, high = min(values := list(values)), max(values)
+    return figure(low) if figure(low) == figure(high) else f"{figure(low)} to {figure(high)}"
+
+
+def _machine(row: Row) -> str:
+    """All but what is measured afresh in each run."""
+    machine = row.machine
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(machine["versions"].items()))
     return (
-        f"{row.at[:10]}: {facts['cores']} cores ({facts['cpu']}) and {facts['memory_gib']} GiB for callers, servers, "
-        f"Kafka and Postgres together; kernel {facts['kernel']}, writing and syncing 8 KiB takes "
-        f"{facts['fsync_us']:.0f} µs; {facts['build']} build, {versions}."
+        f"{machine['cores']} cores ({machine['cpu']}) and {machine['memory_gib']} GiB of memory for callers, servers, "
+        f"Kafka and Postgres together; Linux {machine['kernel']}, {machine['build']} build, {versions}"
     )
 
 
-def markdown(rows: list[Row]) -> str:
-    lines = [HEAD, "|" + " --- |" * HEAD.count(" | ") + " --- |", *map(line, rows), ""]
-    # one sentence a run: rows of one run share it
-    runs = {row.at: row for row in rows}
-    lines += [machine(runs[at]) for at in sorted(runs)][-1:]
-    return "\n".join(lines)
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Where, when and how often: a paragraph a machine, which says which figures when there are several."""
+    by_machine: dict[str, list[Row]] = {}
+    for row in rows:
+        by_machine.setdefault(_machine(row), []).append(row)
+    paragraphs = []
+    for machine, its in by_machine.items():
+        which = "" if len(by_machine) == 1 else "; ".join(row.what for row in its) + ": "
+        days = sorted({f"{row.at:%Y-%m-%d}" for row in its})
+        when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        synced = _span(row.machine["fsync_us"] for row in its)
+        rounds = _span(row.rounds for row in its)
+        paragraphs.append(
+            f"{which}medians of rounds that take turns ({rounds} a figure), {when}: {machine}; 8 KiB are written and "
+            f"synced in {synced} µs. Processor time is that of all processes but the callers."
+        )
+    return [textwrap.fill(paragraph[0].upper() + paragraph[1:], 120) for paragraph in paragraphs]
+
+
+def markdown(rows: Sequence[Row], is_padded: bool = False) -> str:
+    """The table and what stands below it; padded for a terminal."""
+    lines = [HEAD, ["---"] * len(HEAD)]
+    for row in rows:
+        lines += ([cell.replace("|", r"\|").replace("\n", " ") for cell in line] for line in cells(row))
+    widths = [max(len(line[at]) for line in lines) if is_padded else 0 for at in range(len(HEAD))]
+    table = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+    return "\n\n".join(["\n".join(table), *notes(rows)])

@@ -1,62 +1,80 @@
 from __future__ import annotations
 
-import json
+import contextlib
+import io
+import sys
+import tempfile
 import unittest
-from typing import Any
+from pathlib import Path
+from unittest import mock
 
+import examples
 import report
-import rows
-import table
 
 
-def a_line(row: str, at: str, rate: float, **more: Any) -> str:
-    line = {
-        "at": at,
-        "row": row,
-        "what": "appends",
-        "unit": "events",
-        "rounds": 3,
-        "machine": {},
-        "sides": [
-            {"who": "runledger", "is": "ours", "rate": rate, "cpu_us_per_event": {"client": 90.0, "ingest": 7.0}},
-            {"who": "a loop", "is": "limit", "rate": 2 * rate, "cpu_us_per_event": {}, "p50_ms": 1.0, "p99_ms": 2.5},
-        ],
-        "goals": [
-            {"what": "rate, of a loop", "value": 0.5, "bound": 0.45, "is_least": True, "reached": True},
-            {"what": "p99 in ms", "value": 300.0, "bound": 250.0, "is_least": False, "reached": False},
-        ],
-        "void": None,
-    }
-    return json.dumps(line | more)
-
-
-class Rows(unittest.TestCase):
-    def test_the_newest_line_of_a_row_counts_whatever_their_order(self) -> None:
-        lines = [a_line("b", "2026-02", 7), a_line("a", "2026-02", 2), a_line("a", "2026-01", 1)]
-        found = [(row.name, row.sides[0].rate) for row in rows.newest(lines)]
-        self.assertEqual(found, [("b", 7), ("a", 2)])
-
-
-class Table(unittest.TestCase):
-    def test_a_row_says_what_was_reached_and_callers_are_not_under_test(self) -> None:
-        line = table.line(rows.parse(a_line("a", "2026-01", 1_000)))
-        expected = "| appends, events | 1,000/s | a loop 2,000/s | 7.0<br>– | –<br>1.0 / 2.5 |"
-        goals = " rate, of a loop 0.50 (≥ 0.45): reached<br>p99 in ms 300 (≤ 250): **missed** |"
-        self.assertEqual(line, expected + goals)
-
-    def test_a_void_row_says_why(self) -> None:
-        line = table.line(rows.parse(a_line("a", "2026-01", 1, void="one is missing")))
-        self.assertTrue(line.endswith("| void: one is missing |"), line)
-
-
-class Report(unittest.TestCase):
+class Between(unittest.TestCase):
     def test_only_what_stands_between_the_marks_is_replaced(self) -> None:
         text = f"a\n{report.BEGIN}\nold\n{report.END}\nb"
         self.assertEqual(report.between(text, "new"), f"a\n{report.BEGIN}\nnew\n{report.END}\nb")
 
-    def test_a_text_without_marks_is_refused(self) -> None:
-        with self.assertRaises(SystemExit):
-            report.between("a", "new")
+    def test_a_text_without_both_marks_in_order_is_refused(self) -> None:
+        begin, end = report.BEGIN, report.END
+        for text in ("a", begin, end, end + begin, begin + begin + end, begin + end + end):
+            with self.assertRaises(report.Unmarked, msg=text):
+                report.between(text, "new")
+
+
+class Checkout(unittest.TestCase):
+    """A README and lines in a folder of their own."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.checkout = Path(folder.name)
+        self.readme = self.checkout / "README.md"
+        self.results = self.checkout / report.RESULTS
+        self.results.mkdir(parents=True)
+        self.readme.write_text(f"a\n{report.BEGIN}\n{report.END}\nb\n")
+        (self.results / "1.jsonl").write_text(examples.line() + "\n")
+
+    def run_with(self, *arguments: str) -> str:
+        said = io.StringIO()
+        with (
+            mock.patch.object(report, "CHECKOUT", self.checkout),
+            mock.patch.object(sys, "argv", ["report", *arguments]),
+            contextlib.redirect_stdout(said),
+        ):
+            report.main()
+        return said.getvalue()
+
+    def test_it_writes_table_and_pictures_and_the_same_again(self) -> None:
+        self.run_with()
+        first = self.readme.read_text()
+        self.assertIn("| appends | **Runledger** |", first)
+        for name in report.ALT:
+            link = f"(tests/bench/results/plots/{name}.svg)"
+            self.assertIn(link, first)
+            self.assertTrue((self.checkout / link.strip("()")).exists(), link)
+        self.assertTrue(first.startswith("a\n") and first.endswith("\nb\n"))
+        self.run_with()
+        self.assertEqual(self.readme.read_text(), first)
+
+    def test_printing_writes_nothing(self) -> None:
+        before = self.readme.read_text()
+        self.assertIn("**Runledger**", self.run_with("--print"))
+        self.assertEqual(self.readme.read_text(), before)
+        self.assertFalse((self.results / "plots").exists())
+
+    def test_without_marks_nothing_is_drawn(self) -> None:
+        self.readme.write_text("a")
+        with self.assertRaisesRegex(SystemExit, "README.md: <!-- bench:begin -->"):
+            self.run_with()
+        self.assertFalse((self.results / "plots").exists())
+
+    def test_without_lines_it_says_how_to_make_them(self) -> None:
+        (self.results / "1.jsonl").unlink()
+        with self.assertRaisesRegex(SystemExit, "make bench"):
+            self.run_with("--print")
 
 
 if __name__ == "__main__":

@@ -90,11 +90,13 @@ fn main() -> anyhow::Result<()> {
         .build()?
         .block_on(async {
             let mut terminated = signal(SignalKind::terminate())?;
+            let mut hung_up = signal(SignalKind::hangup())?;
             // Dropped in the middle, a measurement kills its server and deletes its folder.
             tokio::select! {
                 done = measure_all(&arguments) => done,
                 _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
                 _ = terminated.recv() => anyhow::bail!("terminated"),
+                _ = hung_up.recv() => anyhow::bail!("hung up"),
             }
         })
 }
@@ -107,15 +109,16 @@ async fn measure_all(arguments: &Arguments) -> anyhow::Result<()> {
             .tempdir_in(&arguments.data)
             .with_context(|| format!("a folder in {}", arguments.data.display()))?;
         let server = Server::start(folder.path()).await?;
-        let measured = load::drive(&server, row.job(arguments)).await?;
+        let job = row.job(arguments);
+        let measured = load::drive(&server, job).await?;
         server.end().await?;
         folder.close()?;
-        writeln!(std::io::stdout(), "{}", line(row, &measured)?)?;
+        writeln!(std::io::stdout(), "{}", line(row, job.rate, &measured)?)?;
     }
     Ok(())
 }
 
-fn line(row: Row, measured: &Measured) -> anyhow::Result<serde_json::Value> {
+fn line(row: Row, paced: Option<u32>, measured: &Measured) -> anyhow::Result<serde_json::Value> {
     anyhow::ensure!(measured.events > 0, "nothing was acknowledged");
     let seconds = measured.elapsed.as_secs_f64();
     let events = f64::from(u32::try_from(measured.events)?);
@@ -125,6 +128,7 @@ fn line(row: Row, measured: &Measured) -> anyhow::Result<serde_json::Value> {
     Ok(serde_json::json!({
         "row": row.name(),
         "who": WHO,
+        "paced": paced,
         "events": measured.events,
         "seconds": rounded(seconds),
         "rate": rounded(events / seconds),
