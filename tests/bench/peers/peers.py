@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
+PSQL = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 # The addresses of the dev stack where it usually is; `stack env` says others only.
 KAFKA = "127.0.0.1:19092"
@@ -40,6 +41,23 @@ def end_on_signals() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
+class Looking:
+    """A session of Postgres that only looks, in one process alone: what looking costs can be told from the rest."""
+
+    def __init__(self, psql: subprocess.Popen[str]) -> None:
+        self.psql = psql
+        self.pid = int(self.ask("SET max_parallel_workers_per_gather = 0; SELECT pg_backend_pid()"))
+
+    def ask(self, statement: str) -> str:
+        """The one line that a statement answers."""
+        assert self.psql.stdin is not None and self.psql.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            print(f"{statement};", file=self.psql.stdin, flush=True)
+        if not (answer := self.psql.stdout.readline()):
+            raise Failed(f"psql ended; above, what it says of: {statement}")
+        return answer.strip()
+
+
 @dataclass(frozen=True)
 class Stack:
     """The dev stack, as `deploy/dev/stack run dev` leaves it to its command."""
@@ -61,9 +79,16 @@ class Stack:
         )
 
     def psql(self, statement: str, database: str = "postgres") -> str:
+        command = [*PSQL, "-c", statement]
+        done = subprocess.run(command, env=self._as_admin(database), capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Failed(f"psql: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def _as_admin(self, database: str) -> dict[str, str]:
         url = urlsplit(self.postgres_url)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        environment |= {
+        return environment | {
             "PGHOST": url.hostname or "",
             "PGPORT": str(url.port),
             "PGUSER": url.username or "",
@@ -71,11 +96,19 @@ class Stack:
             "PGDATABASE": database,
             "PGCONNECT_TIMEOUT": "5",
         }
-        command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise Failed(f"psql: {done.stderr.strip()}")
-        return done.stdout.strip()
+
+    @contextlib.contextmanager
+    def looking(self, database: str) -> Iterator[Looking]:
+        """A session in a database for as long as it is needed."""
+        command = ["setpriv", "--pdeathsig", "KILL", *PSQL]
+        psql = subprocess.Popen(
+            command, env=self._as_admin(database), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            yield Looking(psql)
+        finally:
+            psql.kill()
+            psql.wait()
 
     @contextlib.contextmanager
     def database(self, name: str) -> Iterator[str]:

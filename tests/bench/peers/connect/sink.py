@@ -18,7 +18,7 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from peers import Cpu, Failed, Process, Stack, end_on_signals, free_port, report, say
+from peers import Cpu, Failed, Looking, Process, Stack, end_on_signals, free_port, report, say, us_per_event
 
 WHO = "kafka connect 4.2.1, debezium jdbc sink 3.3.1"
 CHECKOUT = Path(__file__).resolve().parents[4]
@@ -31,7 +31,7 @@ STARTS_WITHIN_S = 120
 # It leaves its consumer group when it is asked to end, and not when it is killed.
 ENDS_WITHIN_S = 20
 STALLED_AFTER_S = 60
-# A count reads the whole table: it is asked again when about this share of what is left has come.
+# A count is asked for again when about this share of what is left should have come.
 COUNT_AGAIN_AFTER = 0.7
 COUNT_EVERY_S = (0.1, 2.0)
 
@@ -147,14 +147,15 @@ def sink_settings(stack: Stack, name: str, tasks: int) -> dict[str, object]:
 class Sink:
     """The worker with its one connector."""
 
-    def __init__(self, stack: Stack, worker: Process, name: str, rest_port: int) -> None:
-        self.stack = stack
+    def __init__(self, worker: Process, looking: Looking, status_url: str) -> None:
         self.worker = worker
-        self.name = name
-        self.status_url = f"http://127.0.0.1:{rest_port}/connectors/{name}/status"
+        self.looking = looking
+        self.status_url = status_url
 
-    def rows(self) -> int:
-        return int(self.stack.psql(f"SELECT count(*) FROM {TABLE}", self.name))
+    def look(self) -> tuple[float, int]:
+        """A moment, and the rows of that moment: a count sees what there was when it began."""
+        now = time.monotonic()
+        return now, int(self.looking.ask(f"SELECT count(*) FROM {TABLE}"))
 
     def must_run(self) -> None:
         self.worker.must_run()
@@ -167,25 +168,23 @@ class Sink:
             if part["state"] == "FAILED":
                 raise self.worker.failed(f"has a part that failed: {part.get('trace', '')[:2000]}")
 
-    def first_rows(self) -> int:
+    def first_rows(self) -> tuple[float, int]:
         end = time.monotonic() + STARTS_WITHIN_S
-        while (rows := self.rows()) == 0:
+        while (found := self.look())[1] == 0:
             self.must_run()
             if time.monotonic() > end:
                 raise self.worker.failed(f"has written nothing in {STARTS_WITHIN_S} s")
             time.sleep(0.05)
-        return rows
+        return found
 
-    def measure(self, records: int) -> dict[str, object]:
-        first = self.first_rows()
-        begin = time.monotonic()
-        cpu = Cpu(server=self.worker.child.pid, postgres=self.stack.postgres_pid, kafka=self.stack.kafka_pid)
+    def all_rows(self, records: int, begin: float, first: int) -> float:
+        """When all have come. A count reads the whole table, so it is asked for more often only towards the end."""
         rows, moved, now = first, begin, begin
         while rows < records:
             speed = (rows - first) / (now - begin) if now > begin else 0
             left = (records - rows) / speed if speed else 0
             time.sleep(min(max(left * COUNT_AGAIN_AFTER, COUNT_EVERY_S[0]), COUNT_EVERY_S[1]))
-            before, rows, now = rows, self.rows(), time.monotonic()
+            before, (now, rows) = rows, self.look()
             self.must_run()
             if rows > before:
                 moved = now
@@ -194,15 +193,27 @@ class Sink:
             say(f"{rows} rows")
         if rows > records:
             raise Failed(f"{rows} rows of {records} records")
-        events, seconds = rows - first, now - begin
+        return now
+
+    def measure(self, stack: Stack, records: int) -> dict[str, object]:
+        """From the first rows that a count shows to all of them: starting is no part of it."""
+        begin, first = self.first_rows()
+        cpu = Cpu(
+            server=self.worker.child.pid,
+            postgres=stack.postgres_pid,
+            kafka=stack.kafka_pid,
+            looking=self.looking.pid,
+        )
+        end = self.all_rows(records, begin, first)
+        spent, events, seconds = cpu.spent_s(), records - first, end - begin
         if events == 0:
             raise Failed("all rows came at once: measure more of them (--rows)")
         return {
             "events": events,
             "seconds": round(seconds, 2),
             "rate": round(events / seconds, 1),
-            "rows": rows,
-            "cpu_us_per_event": cpu.us_per(events),
+            "rows": records,
+            "cpu_us_per_event": us_per_event(spent, events),
         }
 
 
@@ -225,7 +236,9 @@ def measure(arguments: argparse.Namespace, folder: Path, leave: contextlib.ExitS
     ]
     say("starting Kafka Connect")
     worker = leave.enter_context(Process("Kafka Connect", command, folder / "kafka.log", os.environ, ENDS_WITHIN_S))
-    measured = Sink(stack, worker, name, rest_port).measure(arguments.rows)
+    looking = leave.enter_context(stack.looking(name))
+    status_url = f"http://127.0.0.1:{rest_port}/connectors/{name}/status"
+    measured = Sink(worker, looking, status_url).measure(stack, arguments.rows)
     report({"row": "project", "who": f"{WHO}, {arguments.tasks} tasks", **measured})
 
 

@@ -64,7 +64,7 @@ def run(ghz: Path, folder: Path, settings: Settings) -> Settings:
     file = folder / "ghz.json"
     file.touch(mode=0o600)
     file.write_text(json.dumps(settings))
-    command = ["setpriv", "--pdeathsig", "KILL", ghz, "--config", file]
+    command: list[str | Path] = ["setpriv", "--pdeathsig", "KILL", ghz, "--config", file]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Failed(f"ghz ended with status {done.returncode}: {done.stderr.strip()}")
