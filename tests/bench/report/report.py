@@ -39,7 +39,8 @@ def write(checkout: Path, found: list[rows.Row]) -> None:
     readme = checkout / "README.md"
     # before anything is drawn
     between(readme.read_text(), "")
-    pictures = plots.draw(found, checkout / RESULTS / "plots")
+    compared = [row for row in found if not row.name.startswith(table.CAPACITY)]
+    pictures = plots.draw(compared, checkout / RESULTS / "plots")
     links = [f"![{ALT[picture.stem]}]({picture.relative_to(checkout).as_posix()})" for picture in pictures]
     inside = "\n\n".join([table.markdown(found), *links])
     readme.write_text(between(readme.read_text(), f"\n{inside}\n"))

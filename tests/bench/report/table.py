@@ -10,6 +10,11 @@ from statistics import median_high
 
 from rows import Goal, Row, Side
 
+# Rows that say what an event costs each role, and compare nothing.
+CAPACITY = "capacity_"
+CAPACITY_HEAD = ["what an event costs", "CPU µs an event, by process", "together", "events a second of one core"]
+# Processes that use less of an event are left out of the list, not of the sum.
+LEAST_US = 0.5
 HEAD = ["figure", "who", "rate", "Runledger ÷ it", "p50 / p99 ms", "CPU µs an event", "goals"]
 
 
@@ -110,13 +115,32 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return [textwrap.fill(paragraph[0].upper() + paragraph[1:], 120) for paragraph in paragraphs]
 
 
+def costs(row: Row) -> list[str]:
+    """What an event costs in all processes but the callers, and how many a core could bear."""
+    side = row.side("ours")
+    together = (side and side.cpu_us_tested) or math.inf
+    used = sorted((side.cpu_us if side else {}).items(), key=lambda each: -each[1])
+    shown = [f"{name} {figure(us)}" for name, us in used if name != "client" and us >= LEAST_US]
+    return [row.what, ", ".join(shown), figure(together), f"{1e6 / together:,.0f}"]
+
+
+def _table(lines: Sequence[Sequence[str]], is_padded: bool) -> str:
+    """The first line is the head."""
+    head, *rest = lines
+    clean = [[cell.replace("|", r"\|").replace("\n", " ") for cell in line] for line in rest]
+    clean = [list(head), ["---"] * len(head), *clean]
+    widths = [max(len(line[at]) for line in clean) if is_padded else 0 for at in range(len(head))]
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in clean]
+    return "\n".join("| " + " | ".join(line) + " |" for line in padded)
+
+
 def markdown(rows: Sequence[Row], is_padded: bool = False) -> str:
-    """The table and what stands below it; padded for a terminal."""
-    lines = [HEAD, ["---"] * len(HEAD)]
-    for row in rows:
-        lines += ([cell.replace("|", r"\|").replace("\n", " ") for cell in line] for line in cells(row))
-    widths = [max(len(line[at]) for line in lines) if is_padded else 0 for at in range(len(HEAD))]
-    table = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
-    return "\n\n".join(["\n".join(table), *notes(rows)])
+    """The tables and what stands below them; padded for a terminal."""
+    compared = [row for row in rows if not row.name.startswith(CAPACITY)]
+    alone = [row for row in rows if row.name.startswith(CAPACITY) and row.void is None]
+    parts = []
+    if compared:
+        parts.append(_table([HEAD, *(line for row in compared for line in cells(row))], is_padded))
+    if alone:
+        parts.append(_table([CAPACITY_HEAD, *map(costs, alone)], is_padded))
+    return "\n\n".join([*parts, *notes(rows)])

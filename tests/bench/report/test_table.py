@@ -13,6 +13,14 @@ class Figure(unittest.TestCase):
         self.assertEqual([table.figure(value) for value in values], texts)
 
 
+class Capacity(unittest.TestCase):
+    def test_what_an_event_costs_stands_in_a_table_of_its_own(self) -> None:
+        side = examples.side("runledger", "ours", 5, cpu_us_per_event={"client": 9, "kafka": 3.75, "ingest": 6, "api": 0.25})
+        told = table.markdown([examples.row(), examples.row("capacity_a", what="a role", sides=[side], goals=[])])
+        self.assertIn("| a role | ingest 6, kafka 3.75 | 10 | 100,000 |", told)
+        self.assertNotIn("| a role | **Runledger**", told)
+
+
 class Markdown(unittest.TestCase):
     def test_a_side_a_line_with_the_goals_beside_them_and_callers_not_under_test(self) -> None:
         lines = table.markdown([examples.row()]).splitlines()
