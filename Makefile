@@ -11,7 +11,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status demo test test-tls check proof bench bench-report clean lint fmt schema proto-lint \
+.PHONY: help setup up down status demo test test-tls check proof bench bench-test bench-report clean lint fmt schema proto-lint \
         proto-breaking proto-release
 
 help: ## show this list
@@ -92,6 +92,10 @@ FIGURES ?= all
 bench: setup ## us beside what a user would take instead; FIGURES=load, replay, rebuild, governed, ledger, freshness or policy: a part
 	cargo build --locked --release --bin runledger
 	@deploy/dev/bench $(FIGURES)
+
+bench-test: ## whether the drivers of the peers and the report are right; no measurement
+	@tests/bench/peers/run test
+	@tests/bench/report/run test
 
 bench-report: ## the newest line of each figure, into the README with pictures; no measurement
 	@tests/bench/report/run write

@@ -1,12 +1,14 @@
 //! How long rollups are kept. Scopes have their own horizons, which only move forward: see the table `horizons` for why
 //! nothing older can come to be once one has moved.
 
+use std::collections::BTreeSet;
+
 use chrono::TimeDelta;
 use runledger_domain::analytics::{Grain, Range};
 use runledger_domain::scope::Scope;
 use runledger_domain::time::Timestamp;
 use runledger_projection::rebuild::try_lock;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::serve::SCHEMA;
@@ -146,11 +148,8 @@ impl Retirement {
         keep.check()?;
         let mut connection = self.alone().await?;
         let scopes = match scope {
-            Some(scope) => vec![(scope.tenant.as_uuid(), scope.mode.to_string())],
-            None => {
-                let scopes = sqlx::query_as(statements::SELECT_SCOPES);
-                scopes.fetch_all(&mut connection).await?
-            }
+            Some(scope) => [(scope.tenant.as_uuid(), scope.mode.to_string())].into(),
+            None => scopes(&mut connection).await?,
         };
         advance(&mut connection, &scopes, &keep.horizons(now)).await?;
         let rollups = delete(&mut connection).await?;
@@ -187,7 +186,7 @@ impl Retirement {
 /// Readers and writers wait meanwhile; whoever keeps them waiting for too long ends this, not them.
 async fn advance(
     connection: &mut PgConnection,
-    scopes: &[(Uuid, String)],
+    scopes: &BTreeSet<(Uuid, String)>,
     horizons: &[(Grain, Timestamp)],
 ) -> Result<(), sqlx::Error> {
     let places = scopes.iter();
@@ -216,38 +215,55 @@ async fn advance(
     tx.commit().await
 }
 
-/// Piece by piece, in every generation; how many there were.
-async fn delete(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
-    let schemas: Vec<String> =
-        sqlx::query_scalar("SELECT schema_name FROM generations ORDER BY generation")
+/// All that have rollups, in whatever generation.
+async fn scopes(connection: &mut PgConnection) -> Result<BTreeSet<(Uuid, String)>, sqlx::Error> {
+    let mut scopes = BTreeSet::new();
+    for schema in schemas(connection).await? {
+        turn_to(connection, &schema).await?;
+        let found: Vec<(Uuid, String)> = sqlx::query_as(statements::SELECT_SCOPES)
             .fetch_all(&mut *connection)
             .await?;
+        scopes.extend(found);
+    }
+    Ok(scopes)
+}
+
+/// Where the tables of each generation lie. The first one's may be gone.
+async fn schemas(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT schema_name FROM analytics.generations ORDER BY generation")
+        .fetch_all(connection)
+        .await
+}
+
+async fn turn_to(connection: &mut PgConnection, schema: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT set_config('search_path', $1, false)")
+        .bind(schema)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Piece by piece, in every generation; how many there were.
+async fn delete(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
     let horizons: Vec<(Uuid, String, String, Timestamp)> =
-        sqlx::query_as("SELECT tenant_id, mode, grain, kept_from FROM horizons")
+        sqlx::query_as("SELECT tenant_id, mode, grain, kept_from FROM analytics.horizons")
             .fetch_all(&mut *connection)
             .await?;
     let mut deleted = 0;
-    for schema in schemas {
-        let piece = format!(
-            "DELETE FROM {schema}.rollups r
-              USING (SELECT tenant_id, mode, grain, at, series FROM {schema}.rollups
-                      WHERE tenant_id = $1 AND mode = $2 AND grain = $3 AND at < $4
-                      ORDER BY at, series LIMIT $5) AS old
-              WHERE (r.tenant_id, r.mode, r.grain, r.at, r.series) = (old.tenant_id, old.mode, old.grain, old.at, old.series)"
-        );
+    for schema in schemas(connection).await? {
+        turn_to(connection, &schema).await?;
         for (tenant, mode, grain, kept_from) in &horizons {
             loop {
-                let done = sqlx::query(AssertSqlSafe(piece.as_str()))
+                let piece = sqlx::query(statements::DELETE_RETIRED_ROLLUPS)
                     .bind(tenant)
                     .bind(mode)
                     .bind(grain)
                     .bind(kept_from)
                     .bind(PIECE)
                     .execute(&mut *connection)
-                    .await?
-                    .rows_affected();
-                deleted += done;
-                if done == 0 {
+                    .await?;
+                deleted += piece.rows_affected();
+                if piece.rows_affected() == 0 {
                     break;
                 }
             }

@@ -14,6 +14,7 @@ macro_rules! statements {
 statements! {
     DELETE_EMPTY_ROLLUPS = "delete_empty_rollups",
     DELETE_EMPTY_UNREPORTED = "delete_empty_unreported",
+    DELETE_RETIRED_ROLLUPS = "delete_retired_rollups",
     DELETE_UNREPORTED = "delete_unreported",
     INSERT_MESSAGES = "insert_messages",
     INSERT_RUNS_NAMED = "insert_runs_named",

@@ -88,7 +88,10 @@ mod tests {
         let config: Config = runledger_service::config::load_with(source, []).unwrap();
         assert_eq!(config.database.user, "runledger_directory");
         assert_eq!(config.keys.user, "runledger_keys");
-        assert_eq!(config.kafka.prefix, kafka::Config::default().prefix);
+        assert_eq!(
+            format!("{:?}", config.kafka),
+            format!("{:?}", kafka::Config::default())
+        );
         assert!(!format!("{config:?}").contains("runledger-dev"));
     }
 }

@@ -57,7 +57,7 @@ mod tests {
             (api.database.user.as_str(), api.keys.user.as_str()),
             ("runledger_runs_reader", "runledger_keys")
         );
-        assert_eq!(projector.kafka, api.kafka);
+        assert_eq!(format!("{:?}", projector.kafka), format!("{:?}", api.kafka));
         assert!(!format!("{projector:?} {api:?}").contains("runledger-dev"));
     }
 }
