@@ -57,4 +57,23 @@ mod tests {
         assert_eq!(config.keys.user, "runledger_keys");
         assert!(!format!("{config:?}").contains("runledger-dev"));
     }
+
+    #[test]
+    fn how_kafka_is_reached_can_be_said_by_the_environment() {
+        let source = runledger_service::config::Source {
+            defaults: DEFAULTS,
+            file: None,
+        };
+        let variables = [
+            ("RUNLEDGER_KAFKA__SECURITY__PROTOCOL", "sasl_tls"),
+            ("RUNLEDGER_KAFKA__SECURITY__MECHANISM", "scram-sha-512"),
+            ("RUNLEDGER_KAFKA__SECURITY__PASSWORD", "0077"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config: Config = runledger_service::config::load_with(source, variables).unwrap();
+        let security = &config.kafka.security;
+        assert_eq!(security.protocol, kafka::Protocol::SaslTls);
+        assert_eq!(security.mechanism, Some(kafka::Mechanism::ScramSha512));
+        assert!(security.password.is_some() && !format!("{config:?}").contains("0077"));
+    }
 }

@@ -24,6 +24,8 @@ use crate::remote::Remote;
 /// Facts of one lane that are told together, and how many more may wait there.
 const GROUP: usize = 500;
 const WAITING_MAX: usize = 1_000;
+/// Facts that a lane is handed at a time where none has a moment of its own: fewer and fuller requests.
+const GATHERED: usize = 100;
 /// Connections that lanes share.
 const CONNECTIONS: usize = 4;
 
@@ -51,7 +53,7 @@ impl Telling {
     ) -> anyhow::Result<(Expected, BTreeMap<String, u64>)> {
         let counts = Arc::new(Counts::default());
         let _shown = Shown::new(Arc::clone(&counts), self.facts, "facts");
-        let (mut lanes, to) = self.lanes(remote, &counts).await?;
+        let (mut lanes, mut hands) = self.lanes(remote, &counts).await?;
         let (begun, mut left_out) = (Instant::now(), BTreeMap::new());
         'telling: while let Some(chunk) = chunks.next().await? {
             let facts = match chunk {
@@ -63,17 +65,12 @@ impl Telling {
             };
             for (recorded, record) in facts {
                 let later = self.wait(recorded, begun, &counts).await;
-                let lane = lane(&record.stream, to.len());
-                let sent = match to.get(lane) {
-                    Some(to) => to.send((record, later)).await,
-                    None => break 'telling,
-                };
-                if sent.is_err() {
+                if !hands.over((record, later)).await {
                     break 'telling; // That lane has ended, and says why.
                 }
             }
         }
-        drop(to);
+        hands.all_over().await;
         let mut expected = Expected::default();
         while let Some(ended) = lanes.join_next().await {
             expected.join(ended??);
@@ -100,15 +97,16 @@ impl Telling {
         &self,
         remote: &Remote,
         counts: &Arc<Counts>,
-    ) -> anyhow::Result<(JoinSet<anyhow::Result<Expected>>, Vec<mpsc::Sender<Due>>)> {
+    ) -> anyhow::Result<(JoinSet<anyhow::Result<Expected>>, Hands)> {
         let first = Sender::new(remote.ingest().await?, None);
         let mut senders = vec![first.clone()];
         for _ in 1..CONNECTIONS {
             senders.push(first.over(remote.ingest().await?));
         }
+        let gathered = if self.pace.is_flat_out() { GATHERED } else { 1 };
         let (mut lanes, mut to) = (JoinSet::new(), Vec::new());
         for sender in senders.iter().cycle().take(self.lanes) {
-            let (sending, from) = mpsc::channel(WAITING_MAX);
+            let (sending, from) = mpsc::channel(WAITING_MAX / gathered);
             let lane = Lane {
                 sender: sender.clone(),
                 ids: self.ids.clone(),
@@ -117,9 +115,41 @@ impl Telling {
                 from,
             };
             lanes.spawn(lane.run());
-            to.push(sending);
+            to.push((sending, Vec::with_capacity(gathered)));
         }
-        Ok((lanes, to))
+        Ok((lanes, Hands { to, gathered }))
+    }
+}
+
+/// What hands facts over to lanes: those of a stream always to the same.
+struct Hands {
+    /// Each lane, and what it has not been handed yet.
+    to: Vec<(mpsc::Sender<Vec<Due>>, Vec<Due>)>,
+    gathered: usize,
+}
+
+impl Hands {
+    /// False: the lane has ended.
+    async fn over(&mut self, due: Due) -> bool {
+        let lane = lane(&due.0.stream, self.to.len());
+        let Some((to, waiting)) = self.to.get_mut(lane) else {
+            return false;
+        };
+        waiting.push(due);
+        if waiting.len() < self.gathered {
+            return true;
+        }
+        let full = std::mem::replace(waiting, Vec::with_capacity(self.gathered));
+        to.send(full).await.is_ok()
+    }
+
+    /// The rest of it. A lane that has ended says why itself.
+    async fn all_over(self) {
+        for (to, waiting) in self.to {
+            if !waiting.is_empty() {
+                to.send(waiting).await.ok();
+            }
+        }
     }
 }
 
@@ -136,13 +166,19 @@ struct Lane {
     ids: Ids,
     counts: Arc<Counts>,
     expected: Expected,
-    from: mpsc::Receiver<Due>,
+    from: mpsc::Receiver<Vec<Due>>,
 }
 
 impl Lane {
     async fn run(mut self) -> anyhow::Result<Expected> {
         let mut due = Vec::with_capacity(GROUP);
-        while self.from.recv_many(&mut due, GROUP).await > 0 {
+        while let Some(first) = self.from.recv().await {
+            due.extend(first);
+            while due.len() < GROUP
+                && let Ok(more) = self.from.try_recv()
+            {
+                due.extend(more);
+            }
             let facts = u64::try_from(due.len())?;
             let group = self.group(due.drain(..))?;
             self.sender.group(group).await?;
