@@ -32,6 +32,8 @@ use reading::{FACTS_A_ROUND, Reading, Ready};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How soon weather is looked at again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long facts and commands wait for the decisions that were sent just before, to be committed with them.
+const ON_THEIR_WAY: Duration = Duration::from_millis(10);
 /// How soon what waits for a view is tried again.
 const VIEWS_AGAIN: Duration = Duration::from_millis(25);
 
@@ -114,6 +116,14 @@ impl<R: Rules> Attendant<PgPool> for Decider<R> {
                 held.committed(cursor, seen);
             }
         }
+    }
+
+    fn expects(&self) -> Option<(usize, Instant)> {
+        let out = self.held.values().filter_map(|held| {
+            let decisions = held.rounds.as_ref()?.outstanding();
+            Some((decisions, held.sent_at? + ON_THEIR_WAY))
+        });
+        out.reduce(|one, other| (one.0 + other.0, one.1.max(other.1)))
     }
 
     async fn awaited(&mut self) {

@@ -109,6 +109,11 @@ impl Subscription {
         }
     }
 
+    /// Resolves when anything has come since records were taken last, be it an event. Cancel safe.
+    pub async fn changed(&self) {
+        self.shared.changed.notified().await;
+    }
+
     /// Begins to fetch partitions of the last [`Event::Assigned`], each at the offset given.
     /// A partition that was revoked since, or was started before, is left out silently.
     pub fn start(&self, at: Vec<(Partition, u64)>) {

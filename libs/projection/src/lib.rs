@@ -18,18 +18,18 @@ mod lag;
 mod looping;
 mod parking;
 mod patience;
+mod pools;
 mod reader;
 pub mod rebuild;
 #[cfg(test)]
 mod simulation;
 mod store;
 mod trace;
-mod writer;
 
 pub use apply::{Applied, ApplyError, Kept, Projection, Standing};
 pub use cursor::{Cursor, Diverged, Verdict, decision_hash};
 pub use identities::keep_identities;
 pub use looping::{Attendant, Error, Health, Options, Running, Seen, run, run_with};
 pub use patience::goes_on;
+pub use pools::{BY_INDEX, BY_KEY, reader_pool, upkeep_pool, writer_pool};
 pub use reader::{AsOf, Cursors, ReadOptions, Reader, Snapshot};
-pub use writer::{BY_KEY, upkeep_pool, writer_pool};

@@ -27,6 +27,8 @@ use watermarks::Watermarks;
 
 /// How long a read waits when it does not say.
 const MAX_WAIT_DEFAULT: Duration = Duration::from_secs(2);
+/// Who has waited for so long looks again after this part of it.
+const LOOKS_A_WAIT: u32 = 8;
 /// Longest wait of a read.
 const MAX_WAIT_CAP: Duration = Duration::from_secs(10);
 /// Most tokens of one read.
@@ -138,16 +140,20 @@ impl Reader {
         }
     }
 
-    /// Resolves when any cursor stands elsewhere than in `since`; one poll serves all who wait.
+    /// Resolves when any cursor stands elsewhere than in `since`; one poll serves all who wait. For those
+    /// who watch.
     pub async fn wait_for_change(&self, since: &Cursors) {
-        let moved = |now: &Cursors| {
-            now.iter().any(|(partition, cursor)| {
-                since
-                    .get(partition)
-                    .is_none_or(|before| before.next_offset < cursor.next_offset)
-            })
-        };
+        let moved = |now: &Cursors| has_moved(since, now);
         self.inner.poll.until_leisurely(moved).await;
+    }
+
+    /// The same, for those who have waited for an answer since `begun` and look for it by themselves: at
+    /// once, and the less often the longer they have waited. Many of them would keep the database from
+    /// what they wait for.
+    pub async fn hurry_for_change(&self, since: &Cursors, begun: Instant) {
+        let moved = |now: &Cursors| has_moved(since, now);
+        let pause = tokio::time::sleep(begun.elapsed() / LOOKS_A_WAIT);
+        tokio::join!(pause, self.inner.poll.until(moved));
     }
 
     fn wanted(&self, texts: &[String]) -> Result<Wanted, Fault> {
@@ -215,6 +221,13 @@ impl Reader {
             .retry_after(Duration::from_millis(250)),
         }
     }
+}
+
+fn has_moved(since: &Cursors, now: &Cursors) -> bool {
+    now.iter().any(|(partition, cursor)| {
+        let before = since.get(partition);
+        before.is_none_or(|before| before.next_offset < cursor.next_offset)
+    })
 }
 
 fn invalid_token(index: Option<usize>, description: String) -> Fault {

@@ -65,7 +65,7 @@ impl<'a> Api<'a> {
 
     fn connect(&self, database: &runledger_postgres::Config) -> Result<PgPool, Error> {
         let name = format!("runledger {}", self.name.replace('-', " "));
-        runledger_postgres::connect(database, &name, self.schema).map_err(Error::Database)
+        runledger_projection::reader_pool(database, &name, self.schema).map_err(Error::Database)
     }
 
     fn single(&self, database: &runledger_postgres::Config) -> Result<PgPool, Error> {

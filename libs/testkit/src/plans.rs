@@ -31,16 +31,34 @@ pub async fn plan_with(connection: &mut PgConnection, settings: &[(&str, &str)])
 /// That a statement over columns looks its rows up by primary keys and by nothing else, already
 /// while the tables are empty: what a connection plans then it goes on doing when they have grown.
 pub async fn assert_by_key(connection: &mut PgConnection, sql: &str) {
-    let parameters = (1..40).take_while(|number| sql.contains(&format!("${number}::")));
-    let nulls = vec!["NULL"; parameters.count()].join(", ");
-    let plan = plan(connection, &format!("AS {sql}"), &nulls).await;
-    let used = |line: &&str| line.contains("Index") && line.contains(" using ");
-    let indexes: Vec<&str> = plan.lines().filter(used).collect();
-    let is_key = |line: &&str| line.contains("_pkey on ");
+    let (plan, indexes) = indexes(connection, sql).await;
+    let is_key = |index: &String| index.ends_with("_pkey");
     assert!(
         !indexes.is_empty() && indexes.iter().all(is_key),
         "{sql}\n{plan}"
     );
+}
+
+/// That a statement scans these indexes, in this order, and no table, already while the tables are empty.
+pub async fn assert_by_indexes(connection: &mut PgConnection, sql: &str, expected: &[&str]) {
+    let (plan, indexes) = indexes(connection, sql).await;
+    let is_scan = |line: &str| line.contains("Seq Scan") || line.contains("Bitmap");
+    assert!(!plan.lines().any(is_scan), "{sql}\n{plan}");
+    assert_eq!(indexes, expected, "{sql}\n{plan}");
+}
+
+/// The plan of a statement over columns, and the indexes that it uses.
+async fn indexes(connection: &mut PgConnection, sql: &str) -> (String, Vec<String>) {
+    let parameters = (1..40).take_while(|number| sql.contains(&format!("${number}")));
+    let nulls = vec!["NULL"; parameters.count()].join(", ");
+    let plan = plan(connection, &format!("AS {sql}"), &nulls).await;
+    let used = plan.lines().filter_map(|line| {
+        let (scan, rest) = line.split_once(" using ")?;
+        let index = rest.split_once(" on ")?.0;
+        scan.contains("Index").then(|| index.to_owned())
+    });
+    let indexes = used.collect();
+    (plan, indexes)
 }
 
 /// That outcomes are asked for without a look at the whole table of commands, even where that is known

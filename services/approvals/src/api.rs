@@ -103,7 +103,8 @@ impl Api {
             return Err(unavailable());
         }
         let max_wait = options.max_wait.unwrap_or(MAX_WAIT_DEFAULT);
-        let deadline = Instant::now() + max_wait.min(MAX_WAIT_CAP);
+        let begun = Instant::now();
+        let deadline = begun + max_wait.min(MAX_WAIT_CAP);
         loop {
             let left = ReadOptions {
                 at_least: options.at_least.clone(),
@@ -118,7 +119,7 @@ impl Api {
             }
             let cursors = view.snapshot.cursors.clone();
             view.snapshot.tx.rollback().await.map_err(database)?;
-            let changed = parts.reader.wait_for_change(&cursors);
+            let changed = parts.reader.hurry_for_change(&cursors, begun);
             if tokio::time::timeout_at(deadline, changed).await.is_err() {
                 return Err(owed());
             }

@@ -78,6 +78,21 @@ mod tests {
         connection.close().await.unwrap();
     }
 
+    /// Callers who wait ask it again and again, and what is undecided comes and goes: its tables look empty
+    /// to the planner, and are full of dead rows.
+    #[tokio::test]
+    async fn what_is_owed_is_looked_up_by_indexes_from_the_first_on() {
+        let database = Database::fresh().await;
+        let pool = database.pool("runledger_approvals_reader", "approvals");
+        let mut connection = pool.acquire().await.unwrap().detach();
+        let generic = [("plan_cache_mode", "force_generic_plan")];
+        let settings = [runledger_projection::BY_INDEX, &generic].concat();
+        plans::plan_with(&mut connection, &settings).await;
+        let indexes = ["commands_owed", "parts_owed"];
+        plans::assert_by_indexes(&mut connection, super::SELECT_OWED, &indexes).await;
+        connection.close().await.unwrap();
+    }
+
     #[tokio::test]
     async fn outcomes_are_looked_up_by_their_keys() {
         let database = Database::fresh().await;

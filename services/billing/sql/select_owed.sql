@@ -1,12 +1,26 @@
 -- Whether anything of the scope at or before some places of the log is still owed a decision: a command,
--- or usage. A stream: of that one alone.
-WITH wanted AS (SELECT * FROM unnest($3::text[], $4::integer[], $5::bigint[]) AS w (family, partition, log_offset))
+-- or usage. A stream: of that one alone. Callers who wait ask it again and again: it goes by an index of
+-- what is undecided, whatever the tables look like.
 SELECT EXISTS (
-    SELECT FROM commands AS c
-      JOIN wanted AS w ON c.family = w.family AND c.partition = w.partition AND c.log_offset <= w.log_offset
-     WHERE c.tenant_id = $1 AND c.mode = $2 AND c.decided_offset IS NULL AND ($6::text IS NULL OR c.stream = $6)
-) OR EXISTS (
-    SELECT FROM facts AS f
-      JOIN wanted AS w ON f.family = w.family AND f.partition = w.partition AND f.log_offset <= w.log_offset
-     WHERE f.tenant_id = $1 AND f.mode = $2 AND ($6::text IS NULL OR f.stream = $6)
-)
+    SELECT FROM unnest($3::text[], $4::integer[], $5::bigint[]) AS w (family, partition, log_offset)
+     CROSS JOIN LATERAL (
+           SELECT FROM commands AS c
+            WHERE c.tenant_id = $1 AND c.mode = $2 AND c.family = w.family AND c.partition = w.partition
+              AND c.log_offset <= w.log_offset AND c.decided_offset IS NULL AND ($6::text IS NULL OR c.stream = $6)
+            ORDER BY c.log_offset
+            LIMIT 1) AS owed
+) OR CASE
+    WHEN $6::text IS NULL THEN EXISTS (
+        SELECT FROM unnest($3::text[], $4::integer[], $5::bigint[]) AS w (family, partition, log_offset)
+         CROSS JOIN LATERAL (
+               SELECT FROM facts AS f
+                WHERE f.tenant_id = $1 AND f.mode = $2 AND f.family = w.family AND f.partition = w.partition
+                  AND f.log_offset <= w.log_offset
+                ORDER BY f.log_offset
+                LIMIT 1) AS owed)
+    ELSE EXISTS (
+        SELECT FROM facts AS f
+          JOIN unnest($3::text[], $4::integer[], $5::bigint[]) AS w (family, partition, log_offset)
+            ON f.family = w.family AND f.partition = w.partition AND f.log_offset <= w.log_offset
+         WHERE f.tenant_id = $1 AND f.mode = $2 AND f.stream = $6)
+END

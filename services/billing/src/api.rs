@@ -86,7 +86,8 @@ impl Api {
             return Err(unavailable());
         }
         let max_wait = options.max_wait.unwrap_or(MAX_WAIT_DEFAULT);
-        let deadline = Instant::now() + max_wait.min(MAX_WAIT_CAP);
+        let begun = Instant::now();
+        let deadline = begun + max_wait.min(MAX_WAIT_CAP);
         let mut at_least = options.at_least.clone();
         let outputs = parts.forwarded.outputs(scope, &at_least, deadline).await?;
         if !outputs.is_empty() {
@@ -106,7 +107,7 @@ impl Api {
             }
             let cursors = view.snapshot.cursors.clone();
             view.snapshot.tx.rollback().await.map_err(database)?;
-            let changed = parts.reader.wait_for_change(&cursors);
+            let changed = parts.reader.hurry_for_change(&cursors, begun);
             if tokio::time::timeout_at(deadline, changed).await.is_err() {
                 return Err(owed());
             }

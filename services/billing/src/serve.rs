@@ -83,8 +83,8 @@ pub async fn serve_api(
         Arc::clone(&clock),
         config.callers.clone(),
     );
-    let usage =
-        runledger_postgres::connect(&config.database, "runledger billing api", forwarder::SCHEMA);
+    let name = "runledger billing api";
+    let usage = runledger_projection::reader_pool(&config.database, name, forwarder::SCHEMA);
     let usage = Reader::new(usage.map_err(Error::Database)?, log, forwarder::FAMILIES);
     let api = Api::new(Parts {
         reader: reader.clone(),

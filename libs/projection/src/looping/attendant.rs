@@ -2,6 +2,7 @@
 
 use runledger_domain::digest::Digest;
 use runledger_domain::log::{Kind, Partition, Position};
+use tokio::time::Instant;
 
 use crate::cursor::Cursor;
 
@@ -28,6 +29,12 @@ pub trait Attendant<D>: Send + 'static {
     /// A batch was committed: where the cursors stand now, and its records in the order of the log of
     /// each partition.
     fn committed(&mut self, after: &[Cursor], seen: &[Seen]);
+
+    /// How many decisions of its own are on their way here, and until when it pays to let a batch wait
+    /// for them. `None`: none are.
+    fn expects(&self) -> Option<(usize, Instant)> {
+        None
+    }
 
     /// Resolves when there is something to do although nothing was committed. Cancel safe.
     fn awaited(&mut self) -> impl Future<Output = ()> + Send;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics::counter;
-use runledger_domain::log::Partition;
+use runledger_domain::log::{Kind, Partition};
 use runledger_eventlog::Stored;
 use tokio::time::Instant;
 use tracing::{Instrument, info_span, warn};
@@ -23,26 +23,7 @@ use crate::patience::while_it_goes_on;
 impl<S: Store, A: Attendant<S::Database>> Worker<S, A> {
     /// Applies what is queued, one batch.
     pub(super) async fn apply_queued(&mut self) -> Result<(), Error> {
-        let mut records = self
-            .subscription
-            .take(self.options.batch_records, self.options.batch_bytes);
-        // Transactions cost more than records: a little patience saves most of them. Who comes after a
-        // pause need not wait for company that is not on its way.
-        let rested = self.rested_since.map(|since| since.elapsed());
-        let left = rested.map_or(Duration::ZERO, |rested| {
-            self.options.gather.saturating_sub(rested)
-        });
-        if records.len() < self.options.batch_records / 4 && !left.is_zero() {
-            tokio::time::sleep(left).await;
-            let bytes: usize = records.iter().map(Stored::bytes).sum();
-            let (records_left, bytes_left) = (
-                self.options.batch_records - records.len(),
-                self.options.batch_bytes.saturating_sub(bytes),
-            );
-            if bytes_left > 0 {
-                records.extend(self.subscription.take(records_left, bytes_left));
-            }
-        }
+        let records = self.gather().await;
         let Some(batch) = Batch::read(
             &mut self.owned,
             self.goal.as_ref(),
@@ -56,6 +37,51 @@ impl<S: Store, A: Attendant<S::Database>> Worker<S, A> {
         let span = info_span!("batch", projection = %self.options.name, records = batch.records);
         batch.trace(&span);
         self.commit(batch).instrument(span).await
+    }
+
+    /// Takes what is queued, and lets it wait a little for more where that pays: transactions cost more than
+    /// records.
+    async fn gather(&mut self) -> Vec<Stored> {
+        let mut records = Vec::new();
+        self.take(&mut records);
+        // Who comes after a pause need not wait for company that is not on its way.
+        let rested = self.rested_since.map(|since| since.elapsed());
+        let left = rested.map_or(Duration::ZERO, |rested| {
+            self.options.gather.saturating_sub(rested)
+        });
+        if records.len() < self.options.batch_records / 4 && !left.is_zero() {
+            tokio::time::sleep(left).await;
+            self.take(&mut records);
+        }
+        // A round begins when the one before is committed. What was sent goes with what came before it, not
+        // behind a transaction of its own.
+        while let Some((decisions, until)) = self.attendant.expects() {
+            let came = records.iter().filter(|record| is_decision(record)).count();
+            if came >= decisions {
+                break;
+            }
+            let changed = tokio::time::timeout_at(until, self.subscription.changed());
+            if changed.await.is_err() || !self.take(&mut records) {
+                break;
+            }
+        }
+        records
+    }
+
+    /// Takes what there is room for; false: nothing.
+    fn take(&mut self, records: &mut Vec<Stored>) -> bool {
+        let bytes: usize = records.iter().map(Stored::bytes).sum();
+        let (records_left, bytes_left) = (
+            self.options.batch_records.saturating_sub(records.len()),
+            self.options.batch_bytes.saturating_sub(bytes),
+        );
+        if records_left == 0 || bytes_left == 0 {
+            return false;
+        }
+        let taken = self.subscription.take(records_left, bytes_left);
+        let any = !taken.is_empty();
+        records.extend(taken);
+        any
     }
 
     /// Applies one batch and moves the cursors in one transaction; again after weather.
@@ -165,4 +191,9 @@ impl<S: Store, A: Attendant<S::Database>> Worker<S, A> {
             }
         }
     }
+}
+
+fn is_decision(record: &Stored) -> bool {
+    let headers = record.headers.as_ref();
+    headers.is_ok_and(|headers| headers.kind == Kind::Decision)
 }

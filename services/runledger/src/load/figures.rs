@@ -72,9 +72,9 @@ pub(super) async fn run(args: &cli::Load) -> anyhow::Result<()> {
     if part.includes(cli::Figures::Load) {
         let ground = Ground::prepare(admin).await?;
         let measured = appending::measure(&ground, &figures).await;
-        let reached = Box::pin(ground.leave(measured)).await?;
+        Box::pin(ground.leave(measured)).await?;
         let mut ground = Ground::prepare(admin).await?;
-        let measured = Box::pin(reading::measure(&mut ground, &figures, reached)).await;
+        let measured = Box::pin(reading::measure(&mut ground, &figures)).await;
         Box::pin(ground.leave(measured)).await?;
     }
     if part.includes(cli::Figures::Replay) {

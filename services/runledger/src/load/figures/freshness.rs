@@ -2,6 +2,7 @@
 //! measured with the projector.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -27,7 +28,7 @@ use super::cpu::Watch;
 use super::reading::VISIBLE;
 use super::row::{Is, OURS, Row, Sample};
 use super::{Figures, HALF, WARM, ledger, whole};
-use crate::load::driver::{Job, Pace, drive, micros};
+use crate::load::driver::{CONNECTIONS, Job, Pace, Schedule, drive, micros};
 use crate::load::ground::Ground;
 use crate::load::{asking, histogram, rate};
 use crate::remote::{For, Ingest, Refusal, Remote};
@@ -36,6 +37,10 @@ use crate::say;
 const SAMPLED_FOR: Duration = Duration::from_secs(15);
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 const CALLERS: u16 = 64;
+/// Of the load of balances.
+const RUNS: u64 = 500;
+const ACCOUNTS: u64 = 100;
+const EVERYWHERE: u64 = 200;
 const HELD: &str = "held";
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -48,37 +53,35 @@ pub(super) async fn measure(ground: &mut Ground, figures: &Figures) -> anyhow::R
     figures.push(queued(ground).await?)
 }
 
-/// Half of what single appends reach beside the projector.
 async fn counted(ground: &mut Ground) -> anyhow::Result<Row> {
     let projector = ground.analytics().await?;
     let remote = &ground.remote;
-    drive(remote, &job(Pace::Callers(CALLERS), WARM * 2)).await?;
-    let most = drive(remote, &job(Pace::Callers(CALLERS), HALF)).await?;
-    let half = whole(rate(most.accepted, most.elapsed) / 2.0).max(1);
-    // Until what was appended flat out is counted, and what is measured stands alone.
-    drive(remote, &job(Pace::Rate(half), WARM * 5)).await?;
     let (ingest, api) = (remote.ingest().await?, remote.analytics().await?);
+    drive(remote, &job(Pace::Callers(CALLERS), WARM * 2)).await?;
+    let flat_out = async {
+        let load = drive(remote, &job(Pace::Callers(CALLERS), HALF)).await?;
+        // Behind all that was acknowledged: so many runs have all partitions.
+        let starts = (0..EVERYWHERE).map(|_| started("load", ""));
+        let read = append(ingest.clone(), starts.collect()).await?;
+        let request = analytics::QueryRequest {
+            question: Some(question(String::new())),
+            read,
+            ..Default::default()
+        };
+        let counted = api.clone().query(request).await;
+        counted.map_err(Refusal::from)?;
+        Ok(load.accepted)
+    };
+    let half = half_of(flat_out).await?;
+    drive(remote, &job(Pace::Rate(half), WARM * 2)).await?;
     let probe = move |number: u64| {
         let (ingest, mut api) = (ingest.clone(), api.clone());
         async move {
             let agent = format!("probe-{number}");
             let read = append(ingest, vec![started(&agent, "")]).await?;
             let acknowledged = Instant::now();
-            let now = SystemClock.now();
-            let question = analytics::Question {
-                subject: analytics::Subject::Run.into(),
-                range: Some(analytics::Range {
-                    from: Some(encode::timestamp(now - TimeDelta::hours(1))),
-                    to: Some(encode::timestamp(now + TimeDelta::hours(1))),
-                }),
-                filters: vec![analytics::Filter {
-                    dimension: analytics::Dimension::Agent.into(),
-                    values: vec![agent],
-                }],
-                ..Default::default()
-            };
             let request = analytics::QueryRequest {
-                question: Some(question),
+                question: Some(question(agent)),
                 read,
                 ..Default::default()
             };
@@ -100,21 +103,46 @@ async fn counted(ground: &mut Ground) -> anyhow::Result<Row> {
     let sample = Sample::new(OURS, load.accepted, SAMPLED_FOR).spent(&spent);
     row(
         "visible_counts",
-        "counts: acknowledged → visible, at half of what is taken in",
+        "counts: acknowledged → visible, at half of what goes all the way",
         sample,
         &seen?,
     )
 }
 
-/// Half of the usage a second that goes all the way from its report to its charge.
+/// Runs of one agent.
+fn question(agent: String) -> analytics::Question {
+    let now = SystemClock.now();
+    analytics::Question {
+        subject: analytics::Subject::Run.into(),
+        range: Some(analytics::Range {
+            from: Some(encode::timestamp(now - TimeDelta::hours(1))),
+            to: Some(encode::timestamp(now + TimeDelta::hours(1))),
+        }),
+        filters: vec![analytics::Filter {
+            dimension: analytics::Dimension::Agent.into(),
+            values: vec![agent],
+        }],
+        ..Default::default()
+    }
+}
+
 async fn charged(ground: &mut Ground) -> anyhow::Result<Row> {
     let decider = ground.bill().await?;
     let forwarder = ground.forwarder()?;
-    for warm in [true, false] {
-        ledger::through(ground, u64::from(!warm)).await?;
-    }
-    let half = whole(ledger::through(ground, 2).await? / 2.0).max(1);
     let remote = &ground.remote;
+    let runs = begin_runs(remote).await?;
+    let usage = |pace, duration| use_up(remote, &runs, pace, duration);
+    let warm = usage(Pace::Callers(CALLERS), WARM * 2).await?;
+    let charges = ground.pool_of(&ground.configs.billing_decider.database, "billing")?;
+    ledger::until(&charges, warm).await?;
+    let flat_out = async {
+        let used = usage(Pace::Callers(CALLERS), HALF).await?;
+        ledger::until(&charges, warm + used).await?;
+        Ok(used)
+    };
+    let half = half_of(flat_out).await?;
+    charges.close().await;
+    usage(Pace::Rate(half), WARM * 2).await?;
     let (ingest, api) = (remote.ingest().await?, remote.billing(For::Reading).await?);
     let probe = move |number: u64| {
         let (ingest, mut api) = (ingest.clone(), api.clone());
@@ -135,20 +163,20 @@ async fn charged(ground: &mut Ground) -> anyhow::Result<Row> {
         }
     };
     let watch = Watch::begin();
-    let (seen, load) = tokio::join!(sampled(probe), use_up(remote, half, SAMPLED_FOR));
+    let load = usage(Pace::Rate(half), SAMPLED_FOR);
+    let (seen, load) = tokio::join!(sampled(probe), load);
     let (load, spent) = (load?, watch.end());
     forwarder.end().await?;
     decider.end().await?;
     let sample = Sample::new(OURS, load, SAMPLED_FOR).spent(&spent);
     row(
         "visible_balance",
-        "balance: usage acknowledged → charged and visible, at half of what is charged",
+        "balance: usage acknowledged → charged and visible, at half of what goes all the way",
         sample,
         &seen?,
     )
 }
 
-/// Half of the calls a second that are decided.
 async fn queued(ground: &mut Ground) -> anyhow::Result<Row> {
     let decider = ground.govern().await?;
     let remote = &ground.remote;
@@ -213,6 +241,16 @@ async fn queued(ground: &mut Ground) -> anyhow::Result<Row> {
         sample,
         &seen?,
     )
+}
+
+/// Half of the events a second that go all the way when they are taken in flat out: the load says how many were
+/// taken in, once all of them are there to be read.
+pub(super) async fn half_of(
+    load: impl Future<Output = anyhow::Result<u64>>,
+) -> anyhow::Result<u64> {
+    let begun = Instant::now();
+    let events = load.await?;
+    Ok(whole(rate(events, begun.elapsed()) / 2.0).max(1))
 }
 
 /// The sample is of the load, and waits as long as the probes did.
@@ -308,28 +346,55 @@ fn used(run_id: &str) -> RunFact {
     }))
 }
 
-/// So many usages a second, some at a time; how many there were, of runs that [`ledger::through`] has started.
-async fn use_up(remote: &Remote, rate: u64, duration: Duration) -> anyhow::Result<u64> {
-    let ingest = remote.ingest().await?;
-    let (begun, mut sending) = (Instant::now(), JoinSet::new());
-    let beats = u64::try_from(duration.as_millis() / SAMPLE_EVERY.as_millis())?;
-    let each = (rate * u64::try_from(SAMPLE_EVERY.as_millis())?).div_ceil(1_000);
-    let runs = Arc::new(ledger::runs_of(0));
-    for beat in 0..beats {
-        sleep_until(begun + SAMPLE_EVERY * u32::try_from(beat)?).await;
-        let (ingest, runs) = (ingest.clone(), Arc::clone(&runs));
-        sending.spawn(async move {
-            let number = |one| usize::try_from(beat * each + one).unwrap_or_default() % runs.len();
-            let facts = (0..each)
-                .filter_map(|one| runs.get(number(one)))
-                .map(|run| used(run));
-            append(ingest, facts.collect()).await
+/// Runs of some accounts, which use what the load says.
+async fn begin_runs(remote: &Remote) -> anyhow::Result<Arc<[String]>> {
+    let account = |number| format!("account-{}", number % ACCOUNTS);
+    let starts: Vec<RunFact> = (0..RUNS)
+        .map(|number| started("load", &account(number)))
+        .collect();
+    let runs = starts.iter().map(run_of).collect();
+    append(remote.ingest().await?, starts).await?;
+    Ok(runs)
+}
+
+/// Reports usage of these runs, one by one; how much was accepted.
+async fn use_up(
+    remote: &Remote,
+    runs: &Arc<[String]>,
+    pace: Pace,
+    duration: Duration,
+) -> anyhow::Result<u64> {
+    let schedule = Schedule::new(Instant::now(), job(pace, duration));
+    let (next, mut callers) = (Arc::new(AtomicU64::new(0)), JoinSet::new());
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        connections.push(remote.ingest().await?);
+    }
+    for connection in connections
+        .iter()
+        .cycle()
+        .take(usize::from(schedule.workers()))
+    {
+        let (ingest, runs, next) = (connection.clone(), Arc::clone(runs), Arc::clone(&next));
+        callers.spawn(async move {
+            let mut accepted = 0;
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(moment) = schedule.moment(number, Instant::now()) else {
+                    return Ok::<u64, anyhow::Error>(accepted);
+                };
+                sleep_until(moment).await;
+                let run = usize::try_from(number)? % runs.len();
+                append(ingest.clone(), vec![used(&runs[run])]).await?;
+                accepted += 1;
+            }
         });
     }
-    while let Some(sent) = sending.join_next().await {
-        sent??;
+    let mut accepted = 0;
+    while let Some(caller) = callers.join_next().await {
+        accepted += caller??;
     }
-    Ok(beats * each)
+    Ok(accepted)
 }
 
 /// Calls of one tool are held.

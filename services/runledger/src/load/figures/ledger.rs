@@ -23,7 +23,6 @@ use super::row::{Is, OURS, Row, Sample};
 use super::{Figures, HALF, ROUNDS, WARM};
 use crate::load::driver::CONNECTIONS;
 use crate::load::ground::Ground;
-use crate::load::rate;
 use crate::remote::{Billing, For, Refusal, Remote};
 use crate::runs::moment;
 use crate::say;
@@ -223,22 +222,6 @@ async fn charges(ground: &Ground, round: u64) -> anyhow::Result<Sample> {
     })
 }
 
-/// Usage from its report to its charge, everything on: charges a second.
-pub(super) async fn through(ground: &Ground, round: u64) -> anyhow::Result<f64> {
-    let usage = ground.pool_of(&ground.configs.billing_decider.database, "billing")?;
-    let before = count(&usage, CHARGED).await?;
-    report(&ground.remote, round).await?;
-    let (first, begun) = until(&usage, before + 1).await?;
-    let (last, ended) = until(&usage, before + USAGES).await?;
-    usage.close().await;
-    Ok(rate(last - first, ended - begun))
-}
-
-/// The runs that were started in a round.
-pub(super) fn runs_of(round: u64) -> Vec<String> {
-    (0..RUNS).map(|number| run(round, number)).collect()
-}
-
 fn run(round: u64, number: u64) -> String {
     format!("billed-{round}-{}", number % RUNS)
 }
@@ -251,7 +234,7 @@ async fn count(pool: &PgPool, statement: &'static str) -> anyhow::Result<u64> {
 }
 
 /// Waits until at least so much is charged; how much, and when.
-async fn until(pool: &PgPool, least: u64) -> anyhow::Result<(u64, Instant)> {
+pub(super) async fn until(pool: &PgPool, least: u64) -> anyhow::Result<(u64, Instant)> {
     let begun = Instant::now();
     loop {
         let (found, now) = (count(pool, CHARGED).await?, Instant::now());

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::appending::written;
 use super::backlog::{Backlog, applied, drained};
 use super::cpu::Watch;
+use super::freshness::half_of;
 use super::row::{Is, OURS, Row, Sample};
-use super::{Figures, HALF, ROUNDS, WARM, whole};
+use super::{Figures, HALF, ROUNDS, WARM};
 use crate::load::copy;
 use crate::load::driver::{Job, Pace, drive};
 use crate::load::ground::Ground;
@@ -31,14 +32,9 @@ pub(super) const VISIBLE: (Duration, Duration) =
 const PAGE_EVERY: Duration = Duration::from_millis(50);
 const CALLERS: u16 = 64;
 
-/// `reached`: records a second that single appends reached while nobody read.
-pub(super) async fn measure(
-    ground: &mut Ground,
-    figures: &Figures,
-    reached: f64,
-) -> anyhow::Result<()> {
+pub(super) async fn measure(ground: &mut Ground, figures: &Figures) -> anyhow::Result<()> {
     figures.push(projected(ground, figures).await?)?;
-    figures.push(visible(ground, figures, reached / 2.0).await?)?;
+    figures.push(visible(ground, figures).await?)?;
     figures.push(killed(ground, figures).await?)
 }
 
@@ -69,21 +65,32 @@ async fn projected(ground: &Ground, figures: &Figures) -> anyhow::Result<Row> {
 }
 
 /// From the acknowledgement of an append to the read that shows it, while pages of runs are read.
-async fn visible(ground: &Ground, figures: &Figures, rate: f64) -> anyhow::Result<Row> {
+async fn visible(ground: &Ground, figures: &Figures) -> anyhow::Result<Row> {
     say::aside("From acknowledged to visible, while pages are read …");
-    let rate = whole(rate).max(1);
     let projector = ground.projector()?;
-    let job = |duration| Job {
-        pace: Pace::Rate(rate),
+    let job = |pace, duration, check_every| Job {
+        pace,
         duration,
         batch: 1,
         records_max: u64::MAX,
-        check_every: rate.div_ceil(CHECKS_PER_SECOND),
+        check_every,
     };
-    drive(&ground.remote, &job(WARM * 2)).await?;
+    let writer = ground.pool(&ground.configs.projector.database)?;
+    drive(&ground.remote, &job(Pace::Callers(CALLERS), WARM * 2, 0)).await?;
+    drained(&writer, written(ground).await?).await?;
+    let flat_out = async {
+        let load = drive(&ground.remote, &job(Pace::Callers(CALLERS), HALF, 0)).await?;
+        drained(&writer, written(ground).await?).await?;
+        Ok(load.accepted)
+    };
+    let rate = half_of(flat_out).await?;
+    writer.close().await;
+    let checks = rate.div_ceil(CHECKS_PER_SECOND);
+    let at_half = |duration| job(Pace::Rate(rate), duration, checks);
+    drive(&ground.remote, &at_half(WARM * 2)).await?;
     let (watch, stop) = (Watch::begin(), CancellationToken::new());
     let load = async {
-        let measured = drive(&ground.remote, &job(VISIBLE_FOR)).await;
+        let measured = drive(&ground.remote, &at_half(VISIBLE_FOR)).await;
         stop.cancel();
         measured
     };
@@ -103,7 +110,7 @@ async fn visible(ground: &Ground, figures: &Figures, rate: f64) -> anyhow::Resul
         .measure(&["phoenix", "--row", "visible", "--seconds", "15"])
         .await?;
     let what = format!(
-        "runs: acknowledged → visible, at half of what is taken in, beside {pages:.0} pages/s"
+        "runs: acknowledged → visible, at half of what goes all the way, beside {pages:.0} pages/s"
     );
     Ok(Row::new("visible_runs", what, "events")
         .side(Is::Ours, vec![ours])

@@ -1,4 +1,4 @@
-//! Connections of those who write a read model.
+//! Connections of those who write a read model, and of those who read it.
 
 use runledger_postgres::Config;
 use sqlx::PgPool;
@@ -43,4 +43,20 @@ pub fn upkeep_pool(
     schema: &str,
 ) -> Result<PgPool, sqlx::Error> {
     runledger_postgres::connect_with(config, application, schema, BY_KEY)
+}
+
+/// How a reader's statements are planned: all that anybody may ask is answered by an index, also what was
+/// planned while tables were small, or only looked small because whoever empties them leaves dead rows.
+pub const BY_INDEX: &[(&str, &str)] = &[("enable_seqscan", "off")];
+
+/// The pool of an api that reads `schema`.
+///
+/// # Errors
+/// As [`writer_pool`].
+pub fn reader_pool(
+    config: &Config,
+    application: &str,
+    schema: &str,
+) -> Result<PgPool, sqlx::Error> {
+    runledger_postgres::connect_with(config, application, schema, BY_INDEX)
 }
