@@ -32,4 +32,4 @@ pub use identities::keep_identities;
 pub use looping::{Attendant, Error, Health, Options, Running, Seen, run, run_with};
 pub use patience::goes_on;
 pub use pools::{BY_INDEX, BY_KEY, reader_pool, upkeep_pool, writer_pool};
-pub use reader::{AsOf, Cursors, ReadOptions, Reader, Snapshot};
+pub use reader::{AsOf, Cursors, ReadOptions, Reader, Snapshot, database_fault};

@@ -46,6 +46,14 @@ pub struct ReadOptions {
     pub max_wait: Option<Duration>,
 }
 
+impl ReadOptions {
+    /// Until when a read that begins now waits.
+    pub fn deadline(&self) -> Instant {
+        let max_wait = self.max_wait.unwrap_or(MAX_WAIT_DEFAULT);
+        Instant::now() + max_wait.min(MAX_WAIT_CAP)
+    }
+}
+
 /// How fresh an answer is.
 #[derive(Clone, Debug)]
 pub struct AsOf {
@@ -109,16 +117,12 @@ impl Reader {
     /// `READ_MODEL_UNAVAILABLE` while the database is away.
     pub async fn read(&self, scope: Scope, options: &ReadOptions) -> Result<Snapshot, Fault> {
         let wanted = self.wanted(&options.at_least)?;
-        let deadline = Instant::now()
-            + options
-                .max_wait
-                .unwrap_or(MAX_WAIT_DEFAULT)
-                .min(MAX_WAIT_CAP);
+        let deadline = options.deadline();
         loop {
             let mut tx = runledger_postgres::begin_scoped(&self.inner.pool, scope)
                 .await
-                .map_err(unavailable)?;
-            let cursors = store::active(&mut *tx).await.map_err(unavailable)?;
+                .map_err(database_fault)?;
+            let cursors = store::active(&mut *tx).await.map_err(database_fault)?;
             let behind = match wanted.compare(&cursors)? {
                 Wish::Reached => {
                     parked::refuse(&mut tx, scope, &wanted, &cursors).await?;
@@ -127,7 +131,7 @@ impl Reader {
                 Wish::Behind(position) => position,
             };
             // A transaction that waits would hold a connection that others need.
-            tx.rollback().await.map_err(unavailable)?;
+            tx.rollback().await.map_err(database_fault)?;
             let reached = self
                 .inner
                 .poll
@@ -246,8 +250,8 @@ fn invalid_token(index: Option<usize>, description: String) -> Fault {
     }
 }
 
-/// The database did not answer, or answered what it never should.
-fn unavailable(error: sqlx::Error) -> Fault {
+/// The database did not answer a read, or answered what it never should.
+pub fn database_fault(error: sqlx::Error) -> Fault {
     if runledger_postgres::is_weather(&error) {
         Fault::new(
             Kind::Unavailable,

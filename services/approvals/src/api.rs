@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use runledger_decider::{Answer, Callers};
+use runledger_decider::{Answer, Callers, SettledReader};
 use runledger_domain::fault::{Fault, Kind, Violation};
-use runledger_domain::log::Position;
+use runledger_domain::log::{Position, Stream};
 use runledger_domain::scope::Scope;
 use runledger_domain::time::Clock;
 use runledger_eventlog::Log;
@@ -28,8 +28,6 @@ use sqlx::{Postgres, Transaction};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use crate::statements;
-
 mod deciding;
 mod outcomes;
 mod policies;
@@ -41,10 +39,6 @@ mod streams;
 
 use simulating::Simulations;
 use streams::{STREAMS, Streamed};
-
-/// How long a read waits when it does not say, and longest.
-const MAX_WAIT_DEFAULT: Duration = Duration::from_secs(2);
-const MAX_WAIT_CAP: Duration = Duration::from_secs(10);
 
 /// Section `[api]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -62,6 +56,7 @@ pub struct Options {
 /// What the services are made of.
 pub(crate) struct Parts {
     pub(crate) reader: Reader,
+    pub(crate) settled: SettledReader,
     pub(crate) callers: Callers,
     pub(crate) log: Arc<dyn Log>,
     /// Asked again while a stream is open: a revoked key ends it.
@@ -96,34 +91,14 @@ impl Api {
         &self,
         scope: Scope,
         options: &ReadOptions,
-        stream: Option<&str>,
+        stream: Option<&Stream>,
     ) -> Result<View, Fault> {
         let parts = &self.0.parts;
         if !parts.clearance.is_given() {
             return Err(unavailable());
         }
-        let max_wait = options.max_wait.unwrap_or(MAX_WAIT_DEFAULT);
-        let begun = Instant::now();
-        let deadline = begun + max_wait.min(MAX_WAIT_CAP);
-        loop {
-            let left = ReadOptions {
-                at_least: options.at_least.clone(),
-                max_wait: Some(deadline.saturating_duration_since(Instant::now())),
-            };
-            let mut view = View {
-                scope,
-                snapshot: parts.reader.read(scope, &left).await?,
-            };
-            if options.at_least.is_empty() || !view.is_owed(&options.at_least, stream).await? {
-                return Ok(view);
-            }
-            let cursors = view.snapshot.cursors.clone();
-            view.snapshot.tx.rollback().await.map_err(database)?;
-            let changed = parts.reader.hurry_for_change(&cursors, begun);
-            if tokio::time::timeout_at(deadline, changed).await.is_err() {
-                return Err(owed());
-            }
-        }
+        let snapshot = parts.settled.read(scope, options, stream).await?;
+        Ok(View { scope, snapshot })
     }
 
     /// A caller who may command now: pays for one command.
@@ -156,37 +131,6 @@ impl View {
         self.scope.mode.as_str()
     }
 
-    async fn is_owed(&mut self, tokens: &[String], stream: Option<&str>) -> Result<bool, Fault> {
-        let (tenant, mode) = (self.tenant(), self.mode());
-        let mut positions: Vec<Position> = Vec::new();
-        for text in tokens {
-            // The reader has parsed them before.
-            positions.extend(Token::parse(text).unwrap_or_default().positions());
-        }
-        let families: Vec<&str> = positions
-            .iter()
-            .map(|at| at.partition.family.as_str())
-            .collect();
-        let partitions: Vec<i32> = positions
-            .iter()
-            .map(|at| i32::try_from(at.partition.number).unwrap_or(i32::MAX))
-            .collect();
-        let offsets: Vec<i64> = positions
-            .iter()
-            .map(|at| i64::try_from(at.offset).unwrap_or(i64::MAX))
-            .collect();
-        sqlx::query_scalar(statements::SELECT_OWED)
-            .bind(tenant)
-            .bind(mode)
-            .bind(families)
-            .bind(partitions)
-            .bind(offsets)
-            .bind(stream)
-            .fetch_one(&mut **self.tx())
-            .await
-            .map_err(database)
-    }
-
     /// Gives the connection back and says how fresh the answer is.
     async fn close(self) -> Result<common::AsOf, Fault> {
         self.snapshot.tx.commit().await.map_err(database)?;
@@ -210,12 +154,6 @@ fn unavailable() -> Fault {
     let message = "the approvals cannot be reached now; try again";
     Fault::new(Kind::Unavailable, "READ_MODEL_UNAVAILABLE", message)
         .retry_after(Duration::from_millis(500))
-}
-
-fn owed() -> Fault {
-    let message = "something that the token names is not decided yet; try again, or raise max_wait";
-    Fault::new(Kind::Unavailable, "READ_MODEL_BEHIND", message)
-        .retry_after(Duration::from_millis(250))
 }
 
 /// The same for an approval that is another scope's and for one that is nobody's.

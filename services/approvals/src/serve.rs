@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use runledger_decider::{Books, Callers, Decider, View};
+use runledger_decider::{Books, Callers, Decider, SettledReader, View};
 use runledger_domain::log::Family;
 use runledger_domain::time::Clock;
 use runledger_projection::Reader;
@@ -19,6 +19,7 @@ use crate::config::{ApiConfig, DeciderConfig};
 use crate::policies::Policies;
 use crate::read_model::ReadModel;
 use crate::rules::{FAMILIES, Rules};
+use crate::statements;
 
 /// The schema of the decider and its read model.
 pub(crate) const SCHEMA: &str = "approvals";
@@ -87,6 +88,7 @@ pub async fn serve_api(
     );
     let parts = Parts {
         reader: reader.clone(),
+        settled: SettledReader::new(reader.clone(), statements::SELECT_OWED),
         callers: callers.clone(),
         log,
         authenticator: open.authenticator.clone(),

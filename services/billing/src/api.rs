@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use runledger_decider::{Answer, Callers};
+use runledger_decider::{Answer, Callers, SettledReader};
 use runledger_domain::fault::{Fault, Kind, Violation};
 use runledger_domain::ids::AccountId;
 use runledger_domain::log::{Position, Stream};
 use runledger_domain::scope::Scope;
 use runledger_domain::time::Clock;
 use runledger_eventlog::token::Token;
-use runledger_projection::{ReadOptions, Reader, Snapshot};
+use runledger_projection::{ReadOptions, Snapshot};
 use runledger_proto::common::v1 as common;
 use runledger_proto::decode::fields::{Fields, Path};
 use runledger_proto::{decode, encode};
@@ -25,7 +25,6 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::forwarder::Forwarded;
-use crate::statements;
 
 mod accounts;
 mod balance;
@@ -38,9 +37,6 @@ mod rpc;
 mod spending;
 mod waiting;
 
-/// How long a read waits when it does not say, and longest.
-const MAX_WAIT_DEFAULT: Duration = Duration::from_secs(2);
-const MAX_WAIT_CAP: Duration = Duration::from_secs(10);
 /// The account of runs that name none.
 const ACCOUNT_DEFAULT: &str = "default";
 
@@ -55,7 +51,7 @@ pub struct Options {
 
 /// What the services are made of.
 pub(crate) struct Parts {
-    pub(crate) reader: Reader,
+    pub(crate) settled: SettledReader,
     /// How far usage was forwarded, and where it lies then.
     pub(crate) forwarded: Forwarded,
     pub(crate) callers: Callers,
@@ -85,33 +81,18 @@ impl Api {
         if !parts.clearance.is_given() {
             return Err(unavailable());
         }
-        let max_wait = options.max_wait.unwrap_or(MAX_WAIT_DEFAULT);
-        let begun = Instant::now();
-        let deadline = begun + max_wait.min(MAX_WAIT_CAP);
+        let deadline = options.deadline();
         let mut at_least = options.at_least.clone();
         let outputs = parts.forwarded.outputs(scope, &at_least, deadline).await?;
         if !outputs.is_empty() {
             at_least.push(Token::from_positions(outputs).to_string());
         }
-        loop {
-            let left = ReadOptions {
-                at_least: at_least.clone(),
-                max_wait: Some(deadline.saturating_duration_since(Instant::now())),
-            };
-            let mut view = View {
-                scope,
-                snapshot: parts.reader.read(scope, &left).await?,
-            };
-            if at_least.is_empty() || !view.is_owed(&at_least, stream).await? {
-                return Ok(view);
-            }
-            let cursors = view.snapshot.cursors.clone();
-            view.snapshot.tx.rollback().await.map_err(database)?;
-            let changed = parts.reader.hurry_for_change(&cursors, begun);
-            if tokio::time::timeout_at(deadline, changed).await.is_err() {
-                return Err(owed());
-            }
-        }
+        let left = ReadOptions {
+            at_least,
+            max_wait: Some(deadline.saturating_duration_since(Instant::now())),
+        };
+        let snapshot = parts.settled.read(scope, &left, stream).await?;
+        Ok(View { scope, snapshot })
     }
 
     /// A caller who may command now: pays for one command.
@@ -151,30 +132,6 @@ impl View {
         self.scope.mode.as_str()
     }
 
-    async fn is_owed(&mut self, tokens: &[String], stream: Option<&Stream>) -> Result<bool, Fault> {
-        let (tenant, mode) = (self.tenant(), self.mode());
-        let mut positions: Vec<Position> = Vec::new();
-        for text in tokens {
-            // The reader has parsed them before.
-            positions.extend(Token::parse(text).unwrap_or_default().positions());
-        }
-        let all = || positions.iter();
-        sqlx::query_scalar(statements::SELECT_OWED)
-            .bind(tenant)
-            .bind(mode)
-            .bind(
-                all()
-                    .map(|at| at.partition.family.as_str())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(all().map(number).collect::<Vec<_>>())
-            .bind(all().map(|at| signed(at.offset)).collect::<Vec<_>>())
-            .bind(stream.map(Stream::as_str))
-            .fetch_one(&mut **self.tx())
-            .await
-            .map_err(database)
-    }
-
     /// Gives the connection back and says how fresh the answer is.
     async fn close(self) -> Result<common::AsOf, Fault> {
         self.snapshot.tx.commit().await.map_err(database)?;
@@ -194,10 +151,6 @@ fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
 }
 
-fn number(position: &Position) -> i32 {
-    i32::try_from(position.partition.number).unwrap_or(i32::MAX)
-}
-
 /// The database did not answer, or answered what it never should.
 pub(crate) fn database(error: sqlx::Error) -> Fault {
     if runledger_postgres::is_weather(&error) {
@@ -211,12 +164,6 @@ fn unavailable() -> Fault {
     let message = "the accounts cannot be reached now; try again";
     Fault::new(Kind::Unavailable, "READ_MODEL_UNAVAILABLE", message)
         .retry_after(Duration::from_millis(500))
-}
-
-fn owed() -> Fault {
-    let message = "something that the token names is not decided yet; try again, or raise max_wait";
-    Fault::new(Kind::Unavailable, "READ_MODEL_BEHIND", message)
-        .retry_after(Duration::from_millis(250))
 }
 
 /// The same for an account that is another scope's and for one that is nobody's.

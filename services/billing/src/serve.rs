@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use runledger_decider::{Books, Callers, Decider, View};
+use runledger_decider::{Books, Callers, Decider, SettledReader, View};
 use runledger_domain::log::Family;
 use runledger_domain::time::Clock;
 use runledger_projection::Reader;
@@ -19,6 +19,7 @@ use crate::forwarder::{self, Forwarded};
 use crate::prices::Prices;
 use crate::read_model::ReadModel;
 use crate::rules::{FAMILIES, Rules};
+use crate::statements;
 
 /// The schema of the decider and its read model.
 pub(crate) const SCHEMA: &str = "billing";
@@ -87,7 +88,7 @@ pub async fn serve_api(
     let usage = runledger_projection::reader_pool(&config.database, name, forwarder::SCHEMA);
     let usage = Reader::new(usage.map_err(Error::Database)?, log, forwarder::FAMILIES);
     let api = Api::new(Parts {
-        reader: reader.clone(),
+        settled: SettledReader::new(reader.clone(), statements::SELECT_OWED),
         forwarded: Forwarded::new(usage.clone()),
         callers: callers.clone(),
         clearance: open.clearance(),

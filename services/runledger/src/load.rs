@@ -17,10 +17,12 @@ mod driver;
 mod figures;
 mod ground;
 mod nothing;
+mod pacing;
 mod process;
 mod shaped;
 
-use driver::{Job, Measured, Pace};
+use driver::Measured;
+use pacing::{Job, Pace};
 
 /// The command.
 pub(crate) async fn run(args: &cli::Load) -> anyhow::Result<()> {

@@ -69,7 +69,7 @@ impl<S: Store, A: Attendant<S::Database>> Worker<S, A> {
     }
 
     /// Takes what there is room for; false: nothing.
-    fn take(&mut self, records: &mut Vec<Stored>) -> bool {
+    fn take(&self, records: &mut Vec<Stored>) -> bool {
         let bytes: usize = records.iter().map(Stored::bytes).sum();
         let (records_left, bytes_left) = (
             self.options.batch_records.saturating_sub(records.len()),

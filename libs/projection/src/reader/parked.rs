@@ -3,7 +3,7 @@ use runledger_domain::scope::Scope;
 use sqlx::PgConnection;
 
 use super::wanted::Wanted;
-use super::{Cursors, unavailable};
+use super::{Cursors, database_fault};
 use crate::store::parked;
 
 /// Refuses a read whose token reaches past a parked record of its scope: what the caller wrote is
@@ -25,7 +25,7 @@ pub(super) async fn refuse(
     }
     let found = parked::before(snapshot, scope, &positions)
         .await
-        .map_err(unavailable)?;
+        .map_err(database_fault)?;
     match found {
         None => Ok(()),
         Some((stream, partition, offset)) => Err(Fault::new(

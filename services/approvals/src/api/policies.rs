@@ -307,7 +307,7 @@ impl Api {
         let request = call.message;
         let (id, options) = parse(request.read, |see| policy_id(see, request.policy_id))?;
         let stream = Stream::policies();
-        let mut view = self.read(scope, &options, Some(stream.as_str())).await?;
+        let mut view = self.read(scope, &options, Some(&stream)).await?;
         let book = book(&mut view).await?;
         let policy = book.get(&id).map(Into::into).ok_or_else(not_found)?;
         Ok(wire::GetPolicyResponse {
@@ -323,7 +323,7 @@ impl Api {
         let scope = call.caller.require_scope()?;
         let ((), options) = parse(call.message.read, |_| Some(()))?;
         let stream = Stream::policies();
-        let mut view = self.read(scope, &options, Some(stream.as_str())).await?;
+        let mut view = self.read(scope, &options, Some(&stream)).await?;
         let book = book(&mut view).await?;
         let shown = book
             .policies()
@@ -346,7 +346,7 @@ impl Api {
         let list = page::List::of(&["ListPolicyVersions", &scope.to_string(), id.as_str()]);
         let before: Option<i64> = list.place(&token)?;
         let stream = Stream::policies();
-        let mut view = self.read(scope, &options, Some(stream.as_str())).await?;
+        let mut view = self.read(scope, &options, Some(&stream)).await?;
         let book = book(&mut view).await?;
         let current = book.get(&id).ok_or_else(not_found)?.version;
         let (tenant, mode) = (view.tenant(), view.mode());

@@ -1,6 +1,5 @@
 //! Governed calls as load: each request asks whether one tool call may be made, and waits for the decision.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
@@ -8,11 +7,11 @@ use runledger_proto::approval::v1::tool_call_answer::Answer;
 use runledger_proto::approval::v1::{RequestToolCallRequest, ToolCallRequest};
 use runledger_proto::run::v1::ToolCallStarted;
 use runledger_service::{ids, status};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tonic::{Request, Status};
 
-use super::driver::{ARGUMENT_CHARS, CONNECTIONS, Job, Measured, RUNS, Schedule, TIMEOUT, micros};
+use super::driver::{ARGUMENT_CHARS, CONNECTIONS, Measured, RUNS, TIMEOUT, micros};
+use super::pacing::{Job, Schedule, work};
 use crate::remote::{Approvals, For, Remote};
 
 /// Asks for one call a request, by the pace of `job`. Accepted: decided; unknown: still pending when
@@ -23,24 +22,18 @@ pub(super) async fn ask(remote: &Remote, job: &Job) -> anyhow::Result<Measured> 
         connections.push(remote.approvals(For::Appending).await?);
     }
     let schedule = Schedule::new(Instant::now(), *job);
-    let next = Arc::new(AtomicU64::new(0));
     let session: Arc<str> = ids::fresh().simple().to_string().into();
     let measured = Arc::new(Mutex::new(Measured::new()?));
-    let mut askers = JoinSet::new();
-    for number in 0..schedule.workers() {
+    let asker = |approvals, schedule| {
         let asker = Asker {
             schedule,
-            begun: Instant::now(),
-            next: Arc::clone(&next),
             session: Arc::clone(&session),
-            approvals: connections[usize::from(number) % CONNECTIONS].clone(),
+            approvals,
             measured: Arc::clone(&measured),
         };
-        askers.spawn(asker.work());
-    }
-    while let Some(joined) = askers.join_next().await {
-        joined?;
-    }
+        asker.work()
+    };
+    work(&schedule, &connections, asker).await?;
     let measured = Arc::into_inner(measured).context("all callers have ended")?;
     Ok(measured
         .into_inner()
@@ -49,8 +42,6 @@ pub(super) async fn ask(remote: &Remote, job: &Job) -> anyhow::Result<Measured> 
 
 struct Asker {
     schedule: Schedule,
-    begun: Instant,
-    next: Arc<AtomicU64>,
     session: Arc<str>,
     approvals: Approvals,
     measured: Arc<Mutex<Measured>>,
@@ -63,12 +54,7 @@ impl Asker {
     }
 
     async fn work(mut self) {
-        loop {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(moment) = self.schedule.moment(number, Instant::now()) else {
-                return;
-            };
-            sleep_until(moment).await;
+        while let Some((number, moment)) = self.schedule.next().await {
             let request = request(&self.session, number);
             let answered = self.approvals.request_tool_call(request).await;
             let answer = answered.map(|answered| answered.into_inner().answer);
@@ -82,7 +68,7 @@ impl Asker {
     fn count(&self, moment: Instant, answered: Result<Option<Answer>, Status>) {
         let mut measured = self.measured();
         measured.requests += 1;
-        measured.elapsed = self.begun.elapsed();
+        measured.elapsed = self.schedule.begin.elapsed();
         match answered {
             Ok(Some(Answer::Decided(_))) => {
                 measured.accepted += 1;

@@ -1,7 +1,6 @@
-//! The load: so many callers, or a fixed rate whatever the answers take.
+//! Tool calls as load: appended, and now and then read back.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,18 +15,16 @@ use runledger_proto::run::v1::{
     ToolCallIngestServiceAppendResponse, ToolCallStarted, tool_call_fact,
 };
 use runledger_service::{ids, status};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
 use super::histogram;
+use super::pacing::{Job, Pace, Schedule, work};
 use crate::remote::{For, Ingest, Remote, Runs};
 
 /// Connections that callers share.
 pub(super) const CONNECTIONS: usize = 4;
-/// Most requests in flight in an open loop; beyond that requests wait, and their latency says so.
-const IN_FLIGHT_MAX: u16 = 1_024;
 /// Runs that the tool calls belong to, beside those of the checks.
 pub(super) const RUNS: u64 = 512;
 /// Characters of the arguments, so that a record is about a kilobyte.
@@ -37,25 +34,6 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 const CHECK_WAIT: Duration = Duration::from_secs(10);
 /// Longest pause that a refusal may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Pace {
-    /// Records a second, each request at its moment.
-    Rate(u64),
-    /// As fast as they are answered.
-    Callers(u16),
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Job {
-    pub(super) pace: Pace,
-    pub(super) duration: Duration,
-    /// Records of a request.
-    pub(super) batch: u16,
-    pub(super) records_max: u64,
-    /// Reads back after every so many requests; 0: never.
-    pub(super) check_every: u64,
-}
 
 /// What was measured. Histograms count microseconds.
 pub(super) struct Measured {
@@ -95,87 +73,41 @@ impl Measured {
     }
 }
 
-/// When the requests of a job are due.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Schedule {
-    begin: Instant,
-    job: Job,
-}
-
-impl Schedule {
-    pub(super) fn new(begin: Instant, job: Job) -> Self {
-        Self { begin, job }
-    }
-
-    /// When request `number` is meant to be sent; `None` when it no longer belongs to the job.
-    pub(super) fn moment(&self, number: u64, now: Instant) -> Option<Instant> {
-        let batch = u64::from(self.job.batch);
-        if number.saturating_mul(batch) >= self.job.records_max {
-            return None;
-        }
-        let moment = match self.job.pace {
-            Pace::Callers(_) => now,
-            Pace::Rate(rate) => {
-                let nanos = u128::from(number) * u128::from(batch) * 1_000_000_000
-                    / u128::from(rate.max(1));
-                self.begin + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-            }
-        };
-        (moment < self.begin + self.job.duration).then_some(moment)
-    }
-
-    pub(super) fn workers(&self) -> u16 {
-        match self.job.pace {
-            Pace::Callers(callers) => callers,
-            Pace::Rate(_) => IN_FLIGHT_MAX,
-        }
-    }
-}
-
 /// Runs a job to its end.
 pub(super) async fn drive(remote: &Remote, job: &Job) -> anyhow::Result<Measured> {
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push((remote.ingest().await?, remote.runs(For::Reading).await?));
     }
-    let begin = Instant::now();
-    let schedule = Schedule::new(begin, *job);
-    let next = Arc::new(AtomicU64::new(0));
+    let schedule = Schedule::new(Instant::now(), *job);
     let session: Arc<str> = ids::fresh().simple().to_string().into();
     let measured = Arc::new(Mutex::new(Measured::new()?));
-    let mut workers = JoinSet::new();
-    for number in 0..schedule.workers() {
-        let (ingest, runs) = connections[usize::from(number) % CONNECTIONS].clone();
-        let measured = Arc::clone(&measured);
-        let worker = Worker {
+    let caller = |(ingest, runs), schedule| {
+        let caller = Caller {
             schedule,
-            next: Arc::clone(&next),
             session: Arc::clone(&session),
             ingest,
             runs,
-            measured,
+            measured: Arc::clone(&measured),
         };
-        workers.spawn(worker.work());
-    }
-    while let Some(joined) = workers.join_next().await {
-        joined?;
-    }
+        caller.work()
+    };
+    work(&schedule, &connections, caller).await?;
     let measured = Arc::into_inner(measured).context("all callers have ended")?;
     Ok(measured
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner))
 }
 
-struct Worker {
+struct Caller {
     schedule: Schedule,
-    next: Arc<AtomicU64>,
     session: Arc<str>,
     ingest: Ingest,
     runs: Runs,
     measured: Arc<Mutex<Measured>>,
 }
 
-impl Worker {
+impl Caller {
     /// Held for a few additions, never across a wait.
     fn measured(&self) -> MutexGuard<'_, Measured> {
         self.measured.lock().unwrap_or_else(PoisonError::into_inner)
@@ -183,12 +115,7 @@ impl Worker {
 
     async fn work(mut self) {
         let job = self.schedule.job;
-        loop {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(moment) = self.schedule.moment(number, Instant::now()) else {
-                return;
-            };
-            sleep_until(moment).await;
+        while let Some((number, moment)) = self.schedule.next().await {
             let is_checked = job.check_every > 0 && number.is_multiple_of(job.check_every);
             // A run of its own for what is read back: its one token then covers all there is of it.
             let run = if is_checked {
@@ -318,50 +245,4 @@ fn request(run: &str, number: u64, batch: u16) -> Request<ToolCallIngestServiceA
 
 pub(super) fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn job(pace: Pace) -> Job {
-        Job {
-            pace,
-            duration: Duration::from_secs(2),
-            batch: 10,
-            records_max: 150,
-            check_every: 0,
-        }
-    }
-
-    #[test]
-    fn an_open_loop_has_its_moments_whatever_the_hour() {
-        let begin = Instant::now();
-        let schedule = Schedule::new(begin, job(Pace::Rate(100)));
-        let late = begin + Duration::from_secs(60);
-        assert_eq!(schedule.moment(0, late), Some(begin));
-        assert_eq!(
-            schedule.moment(14, late),
-            Some(begin + Duration::from_millis(1_400))
-        );
-        assert_eq!(schedule.moment(15, begin), None, "records_max");
-        let longer = Job {
-            records_max: 1_000_000,
-            ..job(Pace::Rate(100))
-        };
-        let schedule = Schedule::new(begin, longer);
-        assert!(schedule.moment(19, begin).is_some());
-        assert_eq!(schedule.moment(20, begin), None, "duration");
-        assert_eq!(schedule.moment(u64::MAX, begin), None);
-    }
-
-    #[test]
-    fn a_closed_loop_goes_on_at_once_until_the_end() {
-        let begin = Instant::now();
-        let schedule = Schedule::new(begin, job(Pace::Callers(4)));
-        let now = begin + Duration::from_millis(700);
-        assert_eq!(schedule.moment(3, now), Some(now));
-        assert_eq!(schedule.moment(3, begin + Duration::from_secs(2)), None);
-        assert_eq!(schedule.moment(15, now), None);
-    }
 }

@@ -10,8 +10,9 @@ use super::cpu::Watch;
 use super::row::{Is, OURS, Row, Sample};
 use super::{Figures, HALF, ROUNDS, WARM};
 use crate::load::bare;
-use crate::load::driver::{Job, Measured, Pace, drive};
+use crate::load::driver::{Measured, drive};
 use crate::load::ground::Ground;
+use crate::load::pacing::{Job, Pace};
 use crate::remote::Remote;
 use crate::say;
 

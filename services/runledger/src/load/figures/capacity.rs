@@ -12,8 +12,9 @@ use super::Figures;
 use super::appending::written;
 use super::cpu::Watch;
 use super::row::{Is, OURS, Row, Sample};
-use crate::load::driver::{Job, Pace, drive};
+use crate::load::driver::drive;
 use crate::load::ground::Ground;
+use crate::load::pacing::{Job, Pace};
 use crate::load::process::Process;
 use crate::say;
 

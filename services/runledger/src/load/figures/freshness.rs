@@ -2,7 +2,6 @@
 //! measured with the projector.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -22,14 +21,15 @@ use runledger_proto::run::v1::{
 };
 use runledger_service::ids;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::cpu::Watch;
 use super::reading::VISIBLE;
 use super::row::{Is, OURS, Row, Sample};
 use super::{Figures, HALF, WARM, ledger, whole};
-use crate::load::driver::{CONNECTIONS, Job, Pace, Schedule, drive, micros};
+use crate::load::driver::{CONNECTIONS, drive, micros};
 use crate::load::ground::Ground;
+use crate::load::pacing::{Job, Pace, Schedule, work};
 use crate::load::{asking, histogram, rate};
 use crate::remote::{For, Ingest, Refusal, Remote};
 use crate::say;
@@ -40,6 +40,7 @@ const CALLERS: u16 = 64;
 /// Of the load of balances.
 const RUNS: u64 = 500;
 const ACCOUNTS: u64 = 100;
+/// So many runs have all partitions.
 const EVERYWHERE: u64 = 200;
 const HELD: &str = "held";
 const WAIT: Duration = Duration::from_secs(10);
@@ -60,7 +61,7 @@ async fn counted(ground: &mut Ground) -> anyhow::Result<Row> {
     drive(remote, &job(Pace::Callers(CALLERS), WARM * 2)).await?;
     let flat_out = async {
         let load = drive(remote, &job(Pace::Callers(CALLERS), HALF)).await?;
-        // Behind all that was acknowledged: so many runs have all partitions.
+        // Behind all that was acknowledged.
         let starts = (0..EVERYWHERE).map(|_| started("load", ""));
         let read = append(ingest.clone(), starts.collect()).await?;
         let request = analytics::QueryRequest {
@@ -364,37 +365,27 @@ async fn use_up(
     pace: Pace,
     duration: Duration,
 ) -> anyhow::Result<u64> {
-    let schedule = Schedule::new(Instant::now(), job(pace, duration));
-    let (next, mut callers) = (Arc::new(AtomicU64::new(0)), JoinSet::new());
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(remote.ingest().await?);
     }
-    for connection in connections
-        .iter()
-        .cycle()
-        .take(usize::from(schedule.workers()))
-    {
-        let (ingest, runs, next) = (connection.clone(), Arc::clone(runs), Arc::clone(&next));
-        callers.spawn(async move {
+    let schedule = Schedule::new(Instant::now(), job(pace, duration));
+    let caller = |ingest: Ingest, schedule: Schedule| {
+        let runs = Arc::clone(runs);
+        async move {
             let mut accepted = 0;
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some(moment) = schedule.moment(number, Instant::now()) else {
-                    return Ok::<u64, anyhow::Error>(accepted);
-                };
-                sleep_until(moment).await;
+            while let Some((number, _)) = schedule.next().await {
                 let run = usize::try_from(number)? % runs.len();
                 append(ingest.clone(), vec![used(&runs[run])]).await?;
                 accepted += 1;
             }
-        });
-    }
-    let mut accepted = 0;
-    while let Some(caller) = callers.join_next().await {
-        accepted += caller??;
-    }
-    Ok(accepted)
+            Ok::<u64, anyhow::Error>(accepted)
+        }
+    };
+    work(&schedule, &connections, caller)
+        .await?
+        .into_iter()
+        .sum()
 }
 
 /// Calls of one tool are held.

@@ -16,8 +16,9 @@ use super::readers::{Known, Reads};
 use super::row::{Is, OURS, Row, Sample};
 use super::{Figures, WARM};
 use crate::load::copy;
-use crate::load::driver::{Job, Measured, Pace, drive};
+use crate::load::driver::{Measured, drive};
 use crate::load::ground::Ground;
+use crate::load::pacing::{Job, Pace};
 use crate::remote::Remote;
 use crate::say;
 

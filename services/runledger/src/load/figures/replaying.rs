@@ -9,8 +9,9 @@ use super::appending::sample;
 use super::cpu::Watch;
 use super::row::{Is, OURS, Row, Sample};
 use super::{Figures, HALF, ROUNDS};
-use crate::load::driver::{Job, Pace, drive};
+use crate::load::driver::drive;
 use crate::load::ground::Ground;
+use crate::load::pacing::{Job, Pace};
 use crate::say;
 
 /// What is recorded and told again.
